@@ -1,0 +1,1 @@
+"""The files that users write: YAML with places kept, variables, targets, project discovery."""

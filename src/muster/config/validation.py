@@ -1,0 +1,145 @@
+"""Pydantic's findings as problems with file, line, column, field, and the nearest valid name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from muster.config.document import Document
+from muster.errors import ConfigError, Problem, nearest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ("FileModel", "problems_of", "validate")
+
+
+class FileModel(BaseModel):
+    """Base of every model of a file that users write: unknown fields are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, defer_build=True, use_attribute_docstrings=True
+    )
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validate(
+    model: type[M], data: object, document: Document, location: Sequence[str | int] = ()
+) -> M:
+    """`data`, which stands at `location` in `document`, as a `model`.
+
+    Raises:
+        ConfigError: with one problem for each mistake.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(problems_of(error, model, document, location)) from None
+
+
+def problems_of(
+    error: ValidationError,
+    model: type[BaseModel],
+    document: Document,
+    location: Sequence[str | int] = (),
+) -> list[Problem]:
+    """One problem for each of pydantic's findings."""
+    found: dict[tuple[str | int, ...], Problem] = {}
+    for detail in error.errors(include_url=False):
+        where = _real_steps(detail["loc"], document, location)
+        unknown = detail["type"] == "extra_forbidden"
+        message = _unknown_field(detail, model) if unknown else _message(detail)
+        # A union reports each of its branches; the first says enough.
+        found.setdefault(where, document.problem(where, message, of_key=unknown))
+    return list(found.values())
+
+
+def _real_steps(
+    loc: tuple[int | str, ...], document: Document, location: Sequence[str | int]
+) -> tuple[str | int, ...]:
+    """Pydantic puts union branches and validators' names into `loc`; keep what is in the data."""
+    steps: list[str | int] = list(location)
+    value: Any = document.data
+    for step in location:
+        value = _item(value, step)
+    for number, step in enumerate(loc):
+        last = number == len(loc) - 1
+        inside = _item(value, step)
+        if inside is _MISSING:
+            is_name = isinstance(step, str) and "[" not in step and "(" not in step
+            if last and is_name and isinstance(value, Mapping):
+                steps.append(step)
+            continue
+        steps.append(step)
+        value = inside
+    return tuple(steps)
+
+
+_MISSING = object()
+
+
+def _item(value: Any, step: str | int) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(step, _MISSING)
+    if isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value):
+        return value[step]
+    return _MISSING
+
+
+def _unknown_field(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    name = str(detail["loc"][-1])
+    known = sorted(_field_names(_model_at(model, detail["loc"][:-1])))
+    near = nearest(name, known)
+    hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
+    return f'unknown field "{name}" ({hint})'
+
+
+def _model_at(model: type[BaseModel], loc: Iterable[int | str]) -> type[BaseModel]:
+    """The model that the fields at `loc` belong to, as far as annotations tell."""
+    for step in loc:
+        if not isinstance(step, str):
+            continue
+        info = model.model_fields.get(step)
+        if info is None:
+            continue
+        inner = _models_in(info.annotation)
+        if inner:
+            model = inner[0]
+    return model
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def _field_names(model: type[BaseModel]) -> Iterable[str]:
+    for name, info in model.model_fields.items():
+        yield info.alias or name
+
+
+def _message(detail: ErrorDetails) -> str:
+    kind = detail["type"]
+    if kind == "missing":
+        return f'"{detail["loc"][-1]}" is required'
+    if kind == "value_error":
+        return str(detail.get("ctx", {}).get("error", detail["msg"]))
+    expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"expected {expected}, found {_show(detail['input'])}"
+
+
+def _show(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}…"'
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,1 @@
+"""Measuring: suites of cases, graders, runs and their results."""

@@ -1,0 +1,124 @@
+"""The normal form of a suite: one `Case` a test, whatever dialect it was written in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from muster.provider import Message
+
+if TYPE_CHECKING:
+    from muster.evals.graders.base import BoundGrader
+
+__all__ = ("DEFAULT_THRESHOLD", "Case", "CaseSource", "PromptVariant", "Suite", "Turn")
+
+DEFAULT_THRESHOLD = 0.8
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One turn of a multi-turn case: what the user says, and what judges the reply."""
+
+    input: tuple[Message, ...]
+    expected_output: tuple[Message, ...] = ()
+    graders: tuple[BoundGrader, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One test, ready to run: variables filled in, suite-level parts merged, graders built."""
+
+    id: str
+    suite: str
+    input: tuple[Message, ...]
+    """All messages, oldest first: the suite's, then the test's. System messages may lead."""
+    input_files: tuple[Path, ...] = ()
+    """Absolute paths; attached to the last user message."""
+    expected_output: tuple[Message, ...] = ()
+    criteria: str | None = None
+    graders: tuple[BoundGrader, ...] = ()
+    """The test's own, then the suite's."""
+    threshold: float = DEFAULT_THRESHOLD
+    repeat: int = 1
+    timeout_seconds: float | None = None
+    targets: tuple[str, ...] | None = None
+    """The only targets that this case is for; `None`: all of the run's."""
+    prompt: str | None = None
+    """The label of the prompt it was rendered from, when the suite has several."""
+    vars: Mapping[str, Any] = _EMPTY
+    metadata: Mapping[str, Any] = _EMPTY
+    tags: tuple[str, ...] = ()
+    category: str | None = None
+    conversation_id: str | None = None
+    depends_on: tuple[str, ...] = ()
+    on_dependency_failure: str = "skip"
+    """`skip`, `fail` or `run`."""
+    turns: tuple[Turn, ...] = ()
+    """Not empty: a conversation; `input` is what comes before the first turn."""
+    aggregation: str = "mean"
+    """`mean`, `min` or `max` over the turns' scores and the conversation's."""
+    on_turn_failure: str = "continue"
+    window_size: int | None = None
+    response_schema: Mapping[str, Any] | None = None
+    line: int | None = None
+    """Where the test stands in its file."""
+
+    @property
+    def reference_answer(self) -> str | None:
+        """The text of the last expected message; `None` without one."""
+        return self.expected_output[-1].text if self.expected_output else None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptVariant:
+    """One of a suite's prompt templates (v5 `prompts`)."""
+
+    label: str
+
+
+class CaseSource(Protocol):
+    """Where cases come from; streamed, and can be read more than once."""
+
+    def __call__(self) -> Iterator[Case]:
+        """A fresh pass over the cases, in order."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Suite:
+    """A file of tests, checked: every case of it can be run."""
+
+    name: str
+    path: Path | None
+    """The file; `None` for cases made in memory."""
+    base_dir: Path
+    """Where relative paths of the suite start, and where targets are looked for."""
+    cases: Callable[[], Iterator[Case]]
+    """A fresh pass over the cases. A suite of 100,000 is not held in memory."""
+    count: int
+    """Cases in one pass, prompt variants counted."""
+    content_hash: str
+    """SHA-256 over the suite file and every data set it reads."""
+    targets: tuple[str, ...] = ()
+    """Targets that the suite names; empty: it names none."""
+    description: str | None = None
+    category: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    threshold: float | None = None
+    max_concurrency: int | None = None
+    budget_usd: float | None = None
+    fail_on_error: bool = False
+    skipped: tuple[str, ...] = ()
+    """With `--skip-invalid`: one line for each test left out, naming it and why."""
+    warnings: tuple[str, ...] = ()
+    dependencies: frozenset[str] = frozenset()
+    """Ids that some case depends on: the runner must remember how they ended."""
+    inline_targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Targets that the suite itself defines (v5 `providers` entries with a spec), as raw
+    `targets.yaml` entries by name."""
