@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -22,7 +24,8 @@ class CodeError(MusterError):
 
 
 def load_object(spec: str, *, search: Path | None = None) -> Any:
-    """`package.module:attribute` as an object; modules in the folder `search` come first.
+    """`package.module:attribute` as an object; modules in the folder `search` come first, even
+    before a module of the same name that was imported from somewhere else.
 
     Raises:
         CodeError: no such module or attribute, or the module fails while it is imported.
@@ -30,16 +33,16 @@ def load_object(spec: str, *, search: Path | None = None) -> Any:
     module_name, _, attribute = spec.partition(":")
     if not module_name or not attribute:
         raise CodeError(f'"{spec}" is not of the form package.module:name')
-    if search is not None and str(search) not in sys.path:
-        sys.path.insert(0, str(search))
     try:
-        value: Any = importlib.import_module(module_name)
+        value: Any = _module(module_name, search)
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             beside = f" (looked in {search} and the Python path)" if search else ""
             raise CodeError(f'no module "{module_name}" for "{spec}"{beside}') from error
         raise CodeError(f'"{spec}" fails to import: {describe_failure(error)}') from error
-    except Exception as error:
+    except CodeError as error:
+        raise CodeError(f'"{spec}" fails to import: {error}') from error
+    except (Exception, SystemExit) as error:
         raise CodeError(f'"{spec}" fails to import: {describe_failure(error)}') from error
     for name in attribute.split("."):
         try:
@@ -65,21 +68,40 @@ def import_file(path: Path, *, name: str) -> ModuleType:
     try:
         with _importable(path.parent):
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise CodeError(describe_failure(error, path=path)) from error
     return module
 
 
+def _module(name: str, search: Path | None) -> ModuleType:
+    if search is None:
+        return importlib.import_module(name)
+    entry = str(search)
+    if entry in sys.path:
+        sys.path.remove(entry)
+    sys.path.insert(0, entry)
+    own = search.joinpath(*name.split(".")).with_suffix(".py")
+    there = getattr(sys.modules.get(name), "__file__", None)
+    is_there = there is not None and os.path.realpath(there) == os.path.realpath(own)
+    if name not in sys.modules or not own.is_file() or is_there:
+        return importlib.import_module(name)
+    # Another folder's module, or the standard library's, has the name: this one gets its own.
+    digest = hashlib.sha256(str(own.resolve()).encode()).hexdigest()[:12]
+    alias = f"_muster_{digest}_{name.replace('.', '_')}"
+    return sys.modules.get(alias) or import_file(own, name=alias)
+
+
 def describe_failure(error: BaseException, *, path: Path | None = None) -> str:
     """`file:line: ErrorType: message`, the line being the last one in `path` if that is given."""
+    own = os.path.abspath(path) if path is not None else None
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if path is None or frame.filename == str(path)
+        if own is None or frame.filename == own
     ]
     if frames and path is not None:
         return f"{path}:{frames[-1].lineno}: {text}"

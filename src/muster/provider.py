@@ -42,6 +42,7 @@ __all__ = (
     "LimitExceeded",
     "Limits",
     "Message",
+    "OnChunk",
     "Part",
     "Provider",
     "ProviderError",
@@ -338,6 +339,8 @@ class ProviderRequest:
     messages: tuple[Message, ...] = ()
     """Earlier turns, oldest first; `question` is not among them."""
     input_files: tuple[Path, ...] = ()
+    images: tuple[ImagePart, ...] = ()
+    """Images that belong to `question`, for models that see."""
     eval_case_id: str | None = None
     attempt: int = 0
     """0-based; grows with each retry."""
@@ -349,7 +352,7 @@ class ProviderRequest:
     limits: Limits = _NO_LIMITS
     response_schema: Mapping[str, Any] | None = None
     """JSON Schema that the answer must satisfy, for providers with structured output."""
-    metadata: Mapping[str, str] = _EMPTY
+    metadata: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
 
 
 # --- what it answers ----------------------------------------------------------------------------
@@ -561,7 +564,7 @@ def _snake_keys(value: Mapping[str, Any]) -> dict[str, Any]:
     """`toolCalls` as `tool_calls`: agents written for other harnesses answer in camelCase."""
     return {
         key
-        if key.islower() or not isinstance(key, str)
+        if not isinstance(key, str) or key.islower()
         else "".join("_" + c.lower() if c.isupper() else c for c in key): item
         for key, item in value.items()
     }

@@ -9,15 +9,14 @@ imported before it is used; their names are reserved, unless `override=True` is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 from muster.errors import MusterError, UsageError, nearest
-from muster.importing import CodeError, import_file, load_object
+from muster.importing import CodeError, describe_failure, import_file, load_object
 
 __all__ = ("Entry", "Registry", "UnknownName")
 
@@ -36,6 +35,15 @@ class Entry:
     name: str
     source: str
     location: str
+
+
+@dataclass(slots=True)
+class _Receiver:
+    """The project file that is being run, and the registry that gets what it registers."""
+
+    registry: Any
+    path: Path
+    received: int = 0
 
 
 class Registry(Generic[F]):
@@ -61,7 +69,7 @@ class Registry(Generic[F]):
         self.safe = False
         """True: project code, entry points and dotted paths are refused."""
         # While a project file runs, what it registers goes to the project's registry.
-        self._receiver: ContextVar[tuple[Registry[F], str] | None] = ContextVar(
+        self._receiver: ContextVar[_Receiver | None] = ContextVar(
             f"muster_registering_{noun}", default=None
         )
 
@@ -93,7 +101,8 @@ class Registry(Generic[F]):
         self._code.pop(name, None)
 
     def for_project(self, folders: list[Path], *, safe: bool = False) -> Registry[F]:
-        """A registry that also holds what the `*.py` files in `folders` register, nearest first.
+        """A registry that also holds what the `*.py` files in `folders` register, nearest first:
+        a name keeps what the nearest folder registers.
 
         A file that fails is noted in `failures`; the others still load. With `safe`, no file is
         run.
@@ -110,6 +119,14 @@ class Registry(Generic[F]):
                 if not path.name.startswith("_"):
                     self._load_project_file(path, scoped)
         return scoped
+
+    def __contains__(self, name: str) -> bool:
+        """True when something is registered as `name`; nothing is imported to find out."""
+        if name in self._code or name in self._project:
+            return True
+        if self._aliases.get(name, name) in self._builtins:
+            return True
+        return not self.safe and name in self._points()
 
     def get(self, name: str, *, search: Path | None = None) -> F:
         """The factory called `name`; dotted paths look in the folder `search` first.
@@ -149,17 +166,14 @@ class Registry(Generic[F]):
             raise UsageError(f"{name!r} cannot name a {self.noun}: it is empty or holds a colon")
         if not callable(factory):
             raise UsageError(f'the factory of {self.noun} "{name}" is not callable: {factory!r}')
-        receiver = self._receiver.get()
-        if name in self._builtins and not override:
+        if (name in self._builtins or name in self._aliases) and not override:
             raise UsageError(
                 f'"{name}" is a built-in {self.noun}; register it with override=True to replace it'
             )
+        receiver = self._receiver.get()
         if receiver is not None:
-            registry, where = receiver
-            taken = registry._project.get(name)
-            if taken is not None and not override:
-                raise UsageError(f'{self.noun} "{name}" is registered already, by {taken[1]}')
-            registry._project[name] = (factory, where)
+            receiver.received += 1
+            receiver.registry._receive(name, factory, receiver.path, override=override)
             return
         if name in self._code and not override and self._code[name][0] is not factory:
             raise UsageError(
@@ -168,27 +182,30 @@ class Registry(Generic[F]):
         module = getattr(factory, "__module__", "") or ""
         self._code[name] = (factory, f"{module}:{getattr(factory, '__qualname__', name)}")
 
+    def _receive(self, name: str, factory: F, path: Path, *, override: bool) -> None:
+        taken = self._project.get(name)
+        if taken is not None:
+            if Path(taken[1]).parent != path.parent:
+                return  # a nearer folder has it
+            if not override:
+                raise UsageError(f'{self.noun} "{name}" is registered already, by {taken[1]}')
+        self._project[name] = (factory, str(path))
+
     def _load_project_file(self, path: Path, scoped: Registry[F]) -> None:
         digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-        before = len(scoped._project)
-        with self._receiving(scoped, str(path)):
-            try:
-                import_file(path, name=f"_muster_{self.group}_{digest}_{path.stem}")
-            except CodeError as error:
-                scoped.failures.append(str(error))
-                return
-        if len(scoped._project) == before:
+        receiver = _Receiver(scoped, path)
+        token = self._receiver.set(receiver)
+        try:
+            import_file(path, name=f"_muster_{self.group}_{digest}_{path.stem}")
+        except CodeError as error:
+            scoped.failures.append(str(error))
+            return
+        finally:
+            self._receiver.reset(token)
+        if not receiver.received:
             scoped.failures.append(
                 f'{path}: registers no {self.noun}; it should call muster.register("name", factory)'
             )
-
-    @contextmanager
-    def _receiving(self, scoped: Registry[F], where: str) -> Iterator[None]:
-        token = self._receiver.set((scoped, where))
-        try:
-            yield
-        finally:
-            self._receiver.reset(token)
 
     def _find(self, name: str, search: Path | None) -> tuple[F, Entry]:
         for table, source in ((self._code, "code"), (self._project, "project")):
@@ -206,9 +223,11 @@ class Registry(Generic[F]):
         if not self.safe and (point := self._points().get(name)) is not None:
             try:
                 return point.load(), Entry(name, "package", point.value)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
+                package = point.dist.name if point.dist is not None else point.value
                 raise CodeError(
-                    f'{self.noun} "{name}" of the package {point.dist} fails to import: {error}'
+                    f'{self.noun} "{name}" of the package {package} fails to import: '
+                    f"{describe_failure(error)}"
                 ) from error
         raise UnknownName(self._unknown(name))
 

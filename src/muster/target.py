@@ -27,7 +27,8 @@ class Secret(str):
 class RetryPolicy:
     """How often and how patiently a failed call is tried again. Delays in seconds."""
 
-    max_retries: int = 2
+    max_retries: int | None = None
+    """`None`: 2 for providers that ask a service, 0 for those that run on this machine."""
     initial_delay: float = 1.0
     max_delay: float = 30.0
     backoff_factor: float = 2.0

@@ -3,6 +3,9 @@
 Scalars follow YAML 1.2's core schema: only `true` and `false` are booleans (`yes`, `no`, `on` and
 `off` are text), dates stay text. Duplicate keys are errors. The parser is libyaml's; its nodes are
 kept, and places are looked up in them only when something has to be said about a value.
+
+What would exhaust memory or the stack is refused: aliases that unfold without end, and nesting
+deeper than anybody writes.
 """
 
 from __future__ import annotations
@@ -19,18 +22,44 @@ import yaml
 
 from muster.errors import ConfigError, Problem, field_path
 
-__all__ = ("Document", "Location", "Mark", "parse_yaml", "read_text", "read_yaml")
+__all__ = ("Document", "Location", "Mark", "Place", "parse_yaml", "read_text", "read_yaml")
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_STR = "tag:yaml.org,2002:str"
+_MERGE = "tag:yaml.org,2002:merge"
+_PLAIN = "plain"
+"""Our tag of scalars with neither quotes nor a tag: they are what YAML 1.2 says."""
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """libyaml's nodes, without PyYAML's reading of scalars, which is YAML 1.1's."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: tuple[bool, bool]) -> str:
+        if kind is not yaml.ScalarNode:
+            return ""
+        if implicit[0]:
+            return _MERGE if value == "<<" else _PLAIN
+        return _STR
+
 
 Location: TypeAlias = tuple[str | int, ...]
 
 MAX_VALUES = 5_000_000
 """Values that a document may unfold to through its aliases ("billion laughs")."""
 
+MAX_DEPTH = 100
+"""Levels of lists and mappings within each other."""
+
+_MANY_BRACKETS = 10_000
+"""libyaml recurses over nested values; from some ten thousand levels up it overruns the C stack."""
+
+_INLINE_LISTS = re.compile(rf"^(?: *[-?] ){{{MAX_DEPTH}}}", re.MULTILINE)
+
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _OCTAL_HEX = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "null"))
 _WORDS: dict[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -101,7 +130,7 @@ class Document:
         if isinstance(node, yaml.MappingNode):
             merged: dict[str | int, tuple[Any, Any]] = {}
             for key, value in node.value:
-                if key.tag == "tag:yaml.org,2002:merge":
+                if key.tag == _MERGE:
                     sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
                     for source in reversed(sources):
                         merged |= self._children(source)
@@ -112,6 +141,22 @@ class Document:
             found = {index: (None, value) for index, value in enumerate(node.value)}
         self._children_of[id(node)] = found
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands: a document, and the way to the value in it."""
+
+    document: Document
+    location: Location = ()
+
+    def at(self, *steps: str | int) -> Place:
+        """The place of a value within this one."""
+        return Place(self.document, (*self.location, *steps))
+
+    def problem(self, message: str, *, of_key: bool = False) -> Problem:
+        """`message` about the value here; with `of_key`, about its key."""
+        return self.document.problem(self.location, message, of_key=of_key)
 
 
 def read_text(path: Path) -> str:
@@ -135,16 +180,37 @@ def read_text(path: Path) -> str:
 
 def read_yaml(path: Path) -> Document:
     """A YAML (or JSON) file of one document. Raises `ConfigError` with line and column."""
-    return parse_yaml(read_text(path), path)
+    text = read_text(path)
+    return parse_yaml(_json_as_yaml(text) if path.suffix == ".json" else text, path)
+
+
+# A pair of \uXXXX escapes for one character beyond U+FFFF, not preceded by an escaping backslash.
+_SURROGATES = re.compile(
+    r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
+)
+
+
+def _json_as_yaml(text: str) -> str:
+    """JSON that libyaml reads: no tabs at the start of lines, no surrogate pairs."""
+
+    def character(match: re.Match[str]) -> str:
+        high, low = int(match[2], 16) - 0xD800, int(match[3], 16) - 0xDC00
+        return f"{match[1]}\\U{0x10000 + (high << 10) + low:08x}"
+
+    text = re.sub(r"^[\t ]+", lambda match: " " * len(match[0]), text, flags=re.MULTILINE)
+    return _SURROGATES.sub(character, text) if "\\u" in text else text
 
 
 def parse_yaml(text: str, path: Path | None = None, *, line_offset: int = 0) -> Document:
     """Parse `text`; `path` and `line_offset` only serve the messages.
 
     Raises:
-        ConfigError: a syntax error, a duplicate key, or aliases that unfold without end.
+        ConfigError: a syntax error, a duplicate key, aliases that unfold without end, or more
+            than 100 levels of nesting.
     """
     try:
+        if _may_nest_deeply(text):
+            _check_depth(text, path, line_offset)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -157,6 +223,34 @@ def parse_yaml(text: str, path: Path | None = None, *, line_offset: int = 0) -> 
     if builder.problems:
         raise ConfigError(builder.problems)
     return Document(data, path, node, line_offset)
+
+
+def _may_nest_deeply(text: str) -> bool:
+    """A quick look: False for nearly all texts, however long."""
+    if text.count("[") + text.count("{") > _MANY_BRACKETS:
+        depth = 0
+        for bracket in re.findall(r"[\[\]{}]", text):
+            depth += 1 if bracket in "[{" else -1
+            if depth > _MANY_BRACKETS:
+                return True
+    return _INLINE_LISTS.search(text) is not None
+
+
+def _check_depth(text: str, path: Path | None, line_offset: int) -> None:
+    """Raise `ConfigError` if the text nests too deeply; events come without recursion."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                mark: Any = event.start_mark
+                place = mark.line + 1 + line_offset, mark.column + 1
+                raise ConfigError(Problem(_TOO_DEEP, path, *place))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 
 class _Builder:
@@ -182,6 +276,9 @@ class _Builder:
         if id(node) in self._open:
             self._complain(node, "an anchor that contains itself")
             return None, 1
+        if len(self._open) == MAX_DEPTH:
+            self._complain(node, _TOO_DEEP)
+            return None, 1
         self._open.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             parts = [self._build(item) for item in node.value]
@@ -201,7 +298,7 @@ class _Builder:
         merged: dict[Any, Any] = {}
         size = 1
         for key_node, value_node in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
+            if key_node.tag == _MERGE:
                 size += self._merge(value_node, merged)
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
@@ -236,8 +333,7 @@ class _Builder:
 
 def _scalar(node: Any) -> Any:
     text = node.value
-    tag = node.tag
-    if node.style or tag == "tag:yaml.org,2002:str":
+    if node.tag != _PLAIN and node.tag not in _TAGS:
         return text
     if text in _WORDS:
         return _WORDS[text]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
 
-from muster.config.document import Document
+from muster.config.document import Document, Location, Place
 from muster.errors import ConfigError, Problem, nearest
+from muster.target import Secret
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-__all__ = ("FileModel", "problems_of", "validate")
+__all__ = ("FileModel", "field_names", "problems_at", "problems_of", "validate")
 
 
 class FileModel(BaseModel):
@@ -48,30 +49,50 @@ def problems_of(
     location: Sequence[str | int] = (),
 ) -> list[Problem]:
     """One problem for each of pydantic's findings."""
-    found: dict[tuple[str | int, ...], Problem] = {}
+    base = Place(document, tuple(location))
+    return problems_at(error, model, lambda loc: (base, loc))
+
+
+def problems_at(
+    error: ValidationError,
+    model: type[BaseModel] | None,
+    place_of: Callable[[Location], tuple[Place, Location]],
+) -> list[Problem]:
+    """As `problems_of`, for data gathered from several places: `place_of` says for pydantic's
+    location of a finding where to start from, and which steps are left to go."""
+    found: dict[tuple[int, Location], Problem] = {}
     for detail in error.errors(include_url=False):
-        where = _real_steps(detail["loc"], document, location)
+        base, steps = place_of(detail["loc"])
+        place = base.at(*_real_steps(steps, base, missing=detail["type"] == "missing"))
         unknown = detail["type"] == "extra_forbidden"
         message = _unknown_field(detail, model) if unknown else _message(detail)
         # A union reports each of its branches; the first says enough.
-        found.setdefault(where, document.problem(where, message, of_key=unknown))
+        key = (id(place.document), place.location)
+        found.setdefault(key, place.problem(message, of_key=unknown))
     return list(found.values())
 
 
-def _real_steps(
-    loc: tuple[int | str, ...], document: Document, location: Sequence[str | int]
-) -> tuple[str | int, ...]:
-    """Pydantic puts union branches and validators' names into `loc`; keep what is in the data."""
-    steps: list[str | int] = list(location)
-    value: Any = document.data
-    for step in location:
+def field_names(model: type[BaseModel]) -> set[str]:
+    """All names under which the fields of `model` can be written."""
+    names: set[str] = set()
+    for name, info in model.model_fields.items():
+        alias = info.validation_alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        names |= {name, *(choice for choice in choices if isinstance(choice, str))}
+    return names
+
+
+def _real_steps(loc: Location, base: Place, *, missing: bool) -> Location:
+    """Pydantic puts union branches and validators' names into `loc`; keep what is in the data,
+    and the last step if it is a field that is `missing`."""
+    steps: list[str | int] = []
+    value: Any = base.document.data
+    for step in base.location:
         value = _item(value, step)
     for number, step in enumerate(loc):
-        last = number == len(loc) - 1
         inside = _item(value, step)
         if inside is _MISSING:
-            is_name = isinstance(step, str) and "[" not in step and "(" not in step
-            if last and is_name and isinstance(value, Mapping):
+            if missing and number == len(loc) - 1:
                 steps.append(step)
             continue
         steps.append(step)
@@ -90,9 +111,11 @@ def _item(value: Any, step: str | int) -> Any:
     return _MISSING
 
 
-def _unknown_field(detail: ErrorDetails, model: type[BaseModel]) -> str:
+def _unknown_field(detail: ErrorDetails, model: type[BaseModel] | None) -> str:
     name = str(detail["loc"][-1])
-    known = sorted(_field_names(_model_at(model, detail["loc"][:-1])))
+    if model is None:
+        return f'unknown field "{name}"'
+    known = sorted(_shown_names(_model_at(model, detail["loc"][:-1])))
     near = nearest(name, known)
     hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
     return f'unknown field "{name}" ({hint})'
@@ -118,7 +141,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
 
 
-def _field_names(model: type[BaseModel]) -> Iterable[str]:
+def _shown_names(model: type[BaseModel]) -> Iterable[str]:
     for name, info in model.model_fields.items():
         yield info.alias or name
 
@@ -130,10 +153,13 @@ def _message(detail: ErrorDetails) -> str:
     if kind == "value_error":
         return str(detail.get("ctx", {}).get("error", detail["msg"]))
     expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    expected = expected.partition(", unable to parse")[0]
     return f"expected {expected}, found {_show(detail['input'])}"
 
 
 def _show(value: object) -> str:
+    if isinstance(value, Secret):
+        return "a secret"
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list | tuple):

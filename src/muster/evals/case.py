@@ -38,7 +38,8 @@ class Case:
     input: tuple[Message, ...]
     """All messages, oldest first: the suite's, then the test's. System messages may lead."""
     input_files: tuple[Path, ...] = ()
-    """Absolute paths; attached to the last user message."""
+    """Absolute paths; attached to the last user message (file blocks of that message included).
+    Images stay in the messages, as `ImagePart`s."""
     expected_output: tuple[Message, ...] = ()
     criteria: str | None = None
     graders: tuple[BoundGrader, ...] = ()
@@ -50,8 +51,8 @@ class Case:
     """The only targets that this case is for; `None`: all of the run's."""
     prompt: str | None = None
     """The label of the prompt it was rendered from, when the suite has several."""
-    vars: Mapping[str, Any] = _EMPTY
-    metadata: Mapping[str, Any] = _EMPTY
+    vars: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    metadata: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     tags: tuple[str, ...] = ()
     category: str | None = None
     conversation_id: str | None = None
@@ -102,10 +103,16 @@ class Suite:
     """A fresh pass over the cases. A suite of 100,000 is not held in memory."""
     count: int
     """Cases in one pass, prompt variants counted."""
+    repeats: int
+    """The sum of the cases' `repeat`: results of one pass on one target."""
     content_hash: str
     """SHA-256 over the suite file and every data set it reads."""
     targets: tuple[str, ...] = ()
     """Targets that the suite names; empty: it names none."""
+    case_targets: tuple[str, ...] = ()
+    """Further targets that only some cases name (their `Case.targets`)."""
+    has_turns: bool = False
+    """Some case is a conversation."""
     description: str | None = None
     category: str | None = None
     tags: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ __all__ = (
     "GraderFactory",
     "GraderSpec",
     "Score",
+    "SettingError",
 )
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -33,6 +34,14 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 class GraderError(Exception):
     """A grader could not judge: the case becomes an execution error."""
+
+
+class SettingError(ValueError):
+    """A factory's complaint about one of its settings, told with that setting's place."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        self.setting = setting
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +96,11 @@ class GraderSpec:
 
     type: str
     """Canonical, kebab-case."""
-    config: Mapping[str, Any] = _EMPTY
+    config: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     base_dir: Path = field(default_factory=Path.cwd)
+    """The folder of the file that the entry stands in; its relative paths start here."""
+    project_root: Path | None = None
+    """The folder that its paths may not leave; `None`: `base_dir`."""
     safe: bool = False
 
 

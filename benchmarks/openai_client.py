@@ -1,0 +1,357 @@
+"""What the `openai` provider costs a call, beside bare aiohttp and the official SDK.
+
+    python benchmarks/openai_client.py [--calls 20000] [--concurrency 64] [--rounds 3]
+
+A server process on loopback answers as Chat Completions does. Every client makes the same calls,
+in turns, `--rounds` times; shown are the medians of calls a second and of the client's own CPU.
+`ratio` is the CPU in relation to bare aiohttp. The `openai` package takes part if it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from muster.provider import Message, ProviderRequest, Tool
+from muster.providers.chat import ChatProvider
+from muster.providers.openai import OpenAIProvider
+from muster.target import ResolvedTarget
+
+DELTAS = 500
+HISTORY = tuple(
+    Message("user" if number % 2 == 0 else "assistant", "x" * 2000) for number in range(50)
+)
+TOOL = Tool("get_weather", "The weather of a city.", {"type": "object", "properties": {}})
+MODEL = "gpt-4o-mini"
+PLAIN = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+LONG = {
+    "model": MODEL,
+    "messages": [{"role": m.role, "content": m.content} for m in HISTORY] + PLAIN["messages"],
+}
+
+Call = Callable[[], Awaitable[None]]
+
+
+# --- the server ---------------------------------------------------------------------------------
+
+
+def _message(content: str | None, calls: list[Any] | None, finish: str) -> bytes:
+    message = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+    if calls:
+        message["tool_calls"] = calls
+    body = json.dumps(
+        {
+            "id": "chatcmpl-CW2mkXbEfdSGMiv9EVQPyl0ZSYTaz",
+            "object": "chat.completion",
+            "created": 1730000000,
+            "model": MODEL,
+            "choices": [
+                {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+            ],
+            "usage": {
+                "prompt_tokens": 9,
+                "completion_tokens": 12,
+                "total_tokens": 21,
+                "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+                "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+            },
+            "service_tier": "default",
+            "system_fingerprint": "fp_0000000000",
+        }
+    ).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"\r\n" + body
+
+
+def _delta(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    event = {
+        "id": "chatcmpl-CW2mkXbEfdSGMiv9EVQPyl0ZSYTaz",
+        "object": "chat.completion.chunk",
+        "created": 1730000000,
+        "model": MODEL,
+        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}],
+    }
+    return _chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+
+def _chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+ANSWER = _message("Hello! How can I help you today?", None, "stop")
+ASKS = _message(
+    None,
+    [
+        {
+            "id": "call_1",
+            "type": "function",
+            "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'},
+        }
+    ],
+    "tool_calls",
+)
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+STREAM = [_delta({"content": f" word{number}"}) for number in range(DELTAS)]
+STREAM_END = _delta({}, "stop") + _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+
+
+class _Server(asyncio.Protocol):
+    """Reads just enough of a request to know its end and which answer it wants."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.buffer = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while True:
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = bytes(self.buffer[:end]).lower()
+            start = head.index(b"content-length:") + 15
+            length = int(head[start:].split(b"\r\n", 1)[0])
+            if len(self.buffer) < end + 4 + length:
+                return
+            body = bytes(self.buffer[end + 4 : end + 4 + length])
+            del self.buffer[: end + 4 + length]
+            self.answer(body)
+
+    def answer(self, body: bytes) -> None:
+        if b'"stream":true' in body.replace(b" ", b""):
+            self.transport.write(STREAM_HEAD)
+            asyncio.get_running_loop().call_soon(self.write_delta, 0)
+        elif b'"tools"' in body and b'"tool_call_id"' not in body:
+            self.transport.write(ASKS)
+        else:
+            self.transport.write(ANSWER)
+
+    def write_delta(self, number: int) -> None:
+        """One write a delta, as a model sends them."""
+        if self.transport.is_closing():
+            return
+        if number == DELTAS:
+            self.transport.write(STREAM_END)
+            return
+        self.transport.write(STREAM[number])
+        asyncio.get_running_loop().call_soon(self.write_delta, number + 1)
+
+
+def serve(pipe: Connection) -> None:
+    """Run the server until the process is ended."""
+
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(_Server, "127.0.0.1", 0)
+        pipe.send(server.sockets[0].getsockname()[1])
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+# --- the clients --------------------------------------------------------------------------------
+
+
+class Muster:
+    """This project's provider."""
+
+    name = "muster"
+
+    def __init__(self, url: str) -> None:
+        target = ResolvedTarget(
+            name="bench", provider="openai", config={"base_url": url, "model": MODEL}, env={}
+        )
+        self.provider = ChatProvider(OpenAIProvider(target))
+
+    async def plain(self) -> None:
+        response = await self.provider.invoke(ProviderRequest(question="hello"))
+        assert response.text
+
+    async def history(self) -> None:
+        request = ProviderRequest(question="hello", messages=HISTORY)
+        assert (await self.provider.invoke(request)).text
+
+    async def stream(self) -> None:
+        chunks: list[str] = []
+        request = ProviderRequest(question="hello", on_chunk=chunks.append)
+        response = await self.provider.invoke(request)
+        assert len(chunks) == DELTAS
+        assert response.finish_reason == "stop"
+
+    async def tool(self) -> None:
+        async def call(name: str, arguments: Any) -> str:
+            return "sunny"
+
+        request = ProviderRequest(question="weather?", tools=(TOOL,), call_tool=call)
+        response = await self.provider.invoke(request)
+        assert len(response.output) == 3
+
+    async def aclose(self) -> None:
+        await self.provider.aclose()
+
+
+class Aiohttp:
+    """The least that a program can do: no checks, the standard library's JSON."""
+
+    name = "aiohttp"
+
+    def __init__(self, url: str) -> None:
+        import aiohttp
+
+        self.url = f"{url}/v1/chat/completions"
+        self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+    async def post(self, body: dict[str, Any]) -> Any:
+        async with self.session.post(self.url, json=body) as answer:
+            return json.loads(await answer.read())
+
+    async def plain(self) -> None:
+        assert (await self.post(PLAIN))["choices"][0]["message"]["content"]
+
+    async def history(self) -> None:
+        assert (await self.post(LONG))["choices"][0]["message"]["content"]
+
+    async def stream(self) -> None:
+        count = 0
+        async with self.session.post(self.url, json={**PLAIN, "stream": True}) as answer:
+            async for line in answer.content:
+                if line.startswith(b"data: {"):
+                    delta = json.loads(line[6:])["choices"][0]["delta"]
+                    count += "content" in delta
+        assert count == DELTAS
+
+    async def tool(self) -> None:
+        schema = {"name": TOOL.name, "description": TOOL.description, "parameters": {}}
+        body = {**PLAIN, "tools": [{"type": "function", "function": schema}]}
+        message = (await self.post(body))["choices"][0]["message"]
+        result = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
+        await self.post({**body, "messages": [*body["messages"], message, result]})
+
+    async def aclose(self) -> None:
+        await self.session.close()
+
+
+class OpenAISdk:
+    """The official SDK."""
+
+    name = "openai SDK"
+
+    def __init__(self, url: str) -> None:
+        import openai
+
+        self.client: Any = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x")
+
+    async def plain(self) -> None:
+        answer = await self.client.chat.completions.create(**PLAIN)
+        assert answer.choices[0].message.content
+
+    async def history(self) -> None:
+        answer = await self.client.chat.completions.create(**LONG)
+        assert answer.choices[0].message.content
+
+    async def stream(self) -> None:
+        count = 0
+        async for chunk in await self.client.chat.completions.create(**PLAIN, stream=True):
+            count += bool(chunk.choices[0].delta.content)
+        assert count == DELTAS
+
+    async def tool(self) -> None:
+        schema = {"name": TOOL.name, "description": TOOL.description, "parameters": {}}
+        body = {**PLAIN, "tools": [{"type": "function", "function": schema}]}
+        message = (await self.client.chat.completions.create(**body)).choices[0].message
+        result = {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
+        messages = [*body["messages"], message, result]
+        await self.client.chat.completions.create(**{**body, "messages": messages})
+
+    async def aclose(self) -> None:
+        await self.client.close()
+
+
+# --- the measurement ----------------------------------------------------------------------------
+
+
+async def measure(call: Call, calls: int, concurrency: int) -> tuple[float, float]:
+    """Calls a second, and CPU seconds of this process a call."""
+    left = calls
+
+    async def work() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await call()
+
+    await asyncio.gather(*(call() for _ in range(min(concurrency, calls))))
+    wall, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    return calls / (time.perf_counter() - wall), (time.process_time() - cpu) / calls
+
+
+async def compare(url: str, options: argparse.Namespace) -> None:
+    """Print a table: a line for each kind of call and client."""
+    kinds = [Aiohttp, Muster]
+    try:
+        import openai  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        kinds.append(OpenAISdk)  # type: ignore[arg-type]
+    clients = [kind(url) for kind in kinds]
+    print(f"{'':28}{'calls/s':>10}{'CPU µs':>10}{'ratio':>8}")
+    for what, share, unit, per in (
+        ("plain", 1.0, "a call", 1),
+        ("history", 0.2, "a call, 100 kB of history", 1),
+        ("stream", 0.02, "a streamed delta", DELTAS),
+        ("tool", 0.5, "a tool round trip", 1),
+    ):
+        rows: dict[str, list[tuple[float, float]]] = {client.name: [] for client in clients}
+        calls = max(options.concurrency, int(options.calls * share))
+        for _ in range(options.rounds):
+            for client in clients:
+                count = calls if client.name != OpenAISdk.name else max(64, calls // 10)
+                found = await measure(getattr(client, what), count, options.concurrency)
+                rows[client.name].append(found)
+        print(f"CPU {unit}")
+        bare = statistics.median(cpu for _, cpu in rows[Aiohttp.name])
+        for name, found_ in rows.items():
+            rate = statistics.median(rate for rate, _ in found_)
+            cpu = statistics.median(cpu for _, cpu in found_)
+            print(f"  {name:26}{rate:10,.0f}{cpu / per * 1e6:10.1f}{cpu / bare:8.2f}")
+    for client in clients:
+        await client.aclose()
+
+
+def main() -> None:
+    """Start the server, compare, end the server."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=20_000)
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--uvloop", action="store_true", help="run the clients on uvloop")
+    options = parser.parse_args()
+    here, there = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
+    server.start()
+    url = f"http://127.0.0.1:{here.recv()}"
+    try:
+        if options.uvloop:
+            import uvloop
+
+            uvloop.run(compare(url, options))
+        else:
+            asyncio.run(compare(url, options))
+    finally:
+        server.terminate()
+        server.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""The Python interface: register providers and graders, and evaluate targets on suites."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import copy_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+
+if TYPE_CHECKING:
+    from muster.evals.case import Case
+    from muster.evals.evaluation import EvalOptions
+    from muster.evals.evaluation import Evaluation as _Run
+    from muster.evals.results import CaseResult
+    from muster.provider import Provider
+
+__all__ = ("Evaluation", "aevaluate", "evaluate", "register", "register_grader")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SuiteLike: TypeAlias = "str | Path | Sequence[str | Path] | Iterable[Case | Mapping[str, Any]]"
+TargetLike: TypeAlias = "str | Provider | Callable[..., Any]"
+
+
+@overload
+def register(name: str, factory: F, *, override: bool = False) -> F: ...
+@overload
+def register(name: str, *, override: bool = False) -> Callable[[F], F]: ...
+def register(
+    name: str, factory: F | None = None, *, override: bool = False
+) -> F | Callable[[F], F]:
+    """Make a provider known as `name`; without a factory, a decorator.
+
+    The factory takes a `ResolvedTarget` and returns a provider, a chat model, or a function.
+
+    Raises:
+        UsageError: the name is a built-in's, or taken, and `override` is not given.
+    """
+    from muster.providers import providers
+
+    if factory is None:
+        return providers.register(name, override=override)
+    return providers.register(name, factory, override=override)
+
+
+@overload
+def register_grader(name: str, factory: F, *, override: bool = False) -> F: ...
+@overload
+def register_grader(name: str, *, override: bool = False) -> Callable[[F], F]: ...
+def register_grader(
+    name: str, factory: F | None = None, *, override: bool = False
+) -> F | Callable[[F], F]:
+    """Make a grader known as the assertion type `name`; without a factory, a decorator.
+
+    The factory takes a `GraderSpec` and returns a function of a `GradeContext`.
+
+    Raises:
+        UsageError: the name is a built-in's, or taken, and `override` is not given.
+    """
+    from muster.evals.graders import graders
+
+    if factory is None:
+        return graders.register(name, override=override)
+    return graders.register(name, factory, override=override)
+
+
+class Evaluation:
+    """A finished run. Iterating reads its results from the run's folder, in the order they came,
+    as often as one likes; a large run is not held in memory."""
+
+    def __init__(self, run: _Run) -> None:
+        self._run = run
+
+    @property
+    def folder(self) -> Path:
+        """Where `results.jsonl` and `run.json` are."""
+        return self._run.folder
+
+    @property
+    def status(self) -> str:
+        """`complete`, `timed_out`, `budget_exceeded` or `failed`."""
+        return self._run.outcome.status
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Totals, by target too: counts, mean score, pass rate and its 95 % interval, tokens,
+        cost, latencies."""
+        return self._run.outcome.totals.to_dict()
+
+    @property
+    def passed(self) -> bool:
+        """True when every planned result is there, without an error, and reached its threshold."""
+        totals = self._run.outcome.totals
+        complete = self.status == "complete" and totals.count == self._run.planned
+        return complete and not totals.errors and not totals.quality_failures
+
+    def __len__(self) -> int:
+        return self._run.outcome.totals.count
+
+    def __iter__(self) -> Iterator[CaseResult]:
+        from muster.evals.results import read_results
+
+        return read_results(self.folder)
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` with a row for each result.
+
+        Raises:
+            ImportError: pandas is not installed (`pip install 'muster-ai[pandas]'`).
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError(
+                "to_pandas() needs pandas: pip install 'muster-ai[pandas]'"
+            ) from None
+        return pandas.DataFrame([result.to_dict() for result in self])
+
+    def __repr__(self) -> str:
+        rates = ", ".join(
+            f"{target['target']} {target['passed']}/{target['count']}"
+            for target in self.summary["targets"]
+        )
+        return f"<Evaluation {self.status}: {rates}; {self.folder}>"
+
+
+async def aevaluate(
+    suite: SuiteLike,
+    target: TargetLike | Sequence[TargetLike] = (),
+    *,
+    assertions: Sequence[Mapping[str, Any]] = (),
+    targets_file: str | Path | None = None,
+    workers: int | None = None,
+    repeat: int | None = None,
+    limit: int | None = None,
+    threshold: float | None = None,
+    budget_usd: float | None = None,
+    timeout: float | None = None,
+    case_timeout: float | None = None,
+    max_retries: int | None = None,
+    output: str | Path | None = None,
+    on_result: Callable[[CaseResult], None] | None = None,
+) -> Evaluation:
+    """Measure targets on a suite.
+
+    Args:
+        suite: a path or paths (files, folders, globs), or cases in memory: mappings as in a
+            suite's `tests`, or `Case` objects.
+        target: the name of a target, a provider, or a plain function of the question or the
+            request, sync or async; or several of these. Default: what the suite names.
+        assertions: judge every case in memory too, after its own.
+        output: the folder of the run; default `.muster/results/TIME-SUITE` in the project.
+        on_result: called with each result, after it is on disk.
+
+    The other arguments are the options of `muster eval`.
+
+    Raises:
+        MusterError: the suite, the targets or the options are wrong; nothing was called.
+    """
+    from muster.evals.evaluation import EvalOptions, prepare, run
+    from muster.evals.suite import suite_from_cases
+
+    paths, cases = _split(suite)
+    names, given = _targets(target)
+    options = EvalOptions(
+        paths=paths,
+        targets=names,
+        targets_file=Path(targets_file) if targets_file is not None else None,
+        workers=workers,
+        repeat=repeat,
+        limit=limit,
+        threshold=threshold,
+        budget_usd=budget_usd,
+        timeout=timeout,
+        case_timeout=case_timeout,
+        max_retries=max_retries,
+        output=Path(output) if output is not None else None,
+    )
+    suites = None
+    if cases is not None:
+        suites = [suite_from_cases("cases", cases, assertions=assertions)]
+    plan = prepare(options, suites=suites, given=given)
+    try:
+        observer = _Observer(on_result)
+        return Evaluation(await run(plan, observe=lambda total, already: observer))
+    finally:
+        await plan.aclose()
+
+
+def evaluate(
+    suite: SuiteLike,
+    target: TargetLike | Sequence[TargetLike] = (),
+    *,
+    assertions: Sequence[Mapping[str, Any]] = (),
+    targets_file: str | Path | None = None,
+    workers: int | None = None,
+    repeat: int | None = None,
+    limit: int | None = None,
+    threshold: float | None = None,
+    budget_usd: float | None = None,
+    timeout: float | None = None,
+    case_timeout: float | None = None,
+    max_retries: int | None = None,
+    output: str | Path | None = None,
+    on_result: Callable[[CaseResult], None] | None = None,
+) -> Evaluation:
+    """As `aevaluate`, for code that is not async; within a running event loop (a notebook) it
+    runs in a thread of its own."""
+    work = aevaluate(
+        suite,
+        target,
+        assertions=assertions,
+        targets_file=targets_file,
+        workers=workers,
+        repeat=repeat,
+        limit=limit,
+        threshold=threshold,
+        budget_usd=budget_usd,
+        timeout=timeout,
+        case_timeout=case_timeout,
+        max_retries=max_retries,
+        output=output,
+        on_result=on_result,
+    )
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1, "muster-evaluate") as pool:
+        return pool.submit(copy_context().run, asyncio.run, work).result()
+
+
+class _Observer:
+    def __init__(self, on_result: Callable[[CaseResult], None] | None) -> None:
+        self._tell = on_result
+
+    def on_result(self, result: CaseResult) -> None:
+        if self._tell is not None:
+            self._tell(result)
+
+
+def _split(
+    suite: SuiteLike,
+) -> tuple[tuple[str, ...], Iterable[Case | Mapping[str, Any]] | None]:
+    """(paths, None) or ((), cases)."""
+    if isinstance(suite, str | Path):
+        return (str(suite),), None
+    items: list[Any] = list(suite)
+    if items and all(isinstance(item, str | Path) for item in items):
+        return tuple(str(item) for item in items), None
+    return (), items
+
+
+def _targets(
+    target: TargetLike | Sequence[TargetLike],
+) -> tuple[tuple[str, ...], dict[str, Provider]]:
+    """Names to run, and the providers of those that are objects, not names."""
+    from muster.providers.create import as_provider
+
+    items: list[Any] = list(target) if isinstance(target, list | tuple) else [target]
+    names: list[str] = []
+    given: dict[str, Provider] = {}
+    for item in items:
+        if isinstance(item, str):
+            names.append(item)
+            continue
+        base = getattr(item, "target_name", None) or getattr(item, "__name__", None)
+        base = base or type(item).__name__
+        name, number = base, 2
+        while name in names:
+            name, number = f"{base}-{number}", number + 1
+        names.append(name)
+        given[name] = as_provider(item, name=name)
+    return tuple(names), given

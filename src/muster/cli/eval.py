@@ -1,0 +1,248 @@
+"""`muster eval`: measure targets on suites."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from muster.cli.progress import Progress
+from muster.errors import UsageError
+from muster.evals.evaluation import EvalOptions, Evaluation, Plan, options_of, prepare, run
+from muster.evals.results import RUN_FILE
+from muster.evals.selection import Selection
+from muster.reports.terminal import format_table, render_summary
+
+__all__ = ("eval_command",)
+
+_LATEST = "latest"
+
+_EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
+
+
+@click.command("eval")
+@click.argument("paths", nargs=-1, metavar="PATH...")
+@click.option("-t", "--target", "targets", multiple=True, metavar="NAME",
+              help="Target to measure; may be given several times. Default: what the suite names.")
+@click.option("--targets", "targets_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="The targets file, instead of the one found by walking up.")
+@click.option("-w", "--workers", type=click.IntRange(min=1), help="Calls at a time, each target.")
+@click.option("--tag", "tags", multiple=True, help="Only cases with this tag (all of them).")
+@click.option("--exclude-tag", "exclude_tags", multiple=True, help="No cases with this tag.")
+@click.option("--filter", "filters", multiple=True, metavar="EXPR",
+              help="key=glob on metadata and vars, or a regular expression on the id.")
+@click.option("--test-id", "test_ids", multiple=True, metavar="GLOB",
+              help="Only these ids (any of them).")
+@click.option("--limit", type=click.IntRange(min=1), help="The first N cases of each suite.")
+@click.option("--repeat", type=click.IntRange(min=1), help="Run each case N times.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which a case is ok.")
+@click.option("--budget-usd", type=click.FloatRange(min=0, min_open=True),
+              help="Begin no call when this much is spent.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="Bound on the whole run; what is not done can be resumed.")
+@click.option("--case-timeout", "--agent-timeout", "case_timeout",
+              type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="Bound on each case.")
+@click.option("--max-retries", type=click.IntRange(min=0),
+              help="Further tries of a call that a retry can help.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Where the run is kept. Default: .muster/results/TIME-SUITE.")
+@click.option("--resume", is_flag=False, flag_value=_LATEST, metavar="[DIR]",
+              help="Complete an earlier run: this folder, or the latest. Errors are tried again.")
+@click.option("--dry-run", is_flag=True, help="Show what would run, and how many calls it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-v", "--verbose", is_flag=True, help="A line for each result.")
+@click.option("--safe", is_flag=True,
+              help="For files one did not write: no project Python, no commands, no functions, no "
+              "paths outside the project.")
+@click.option("--skip-invalid", is_flag=True,
+              help="Leave out tests that are not valid, and name them in the summary.")
+@click.option("--allow-outside", is_flag=True,
+              help="Let suites and targets read files outside the project.")
+@click.option("--allow-errors", type=click.IntRange(min=0), default=0, metavar="N",
+              help="Up to N execution errors do not fail the run.")
+@click.option("--fail-on-error", is_flag=True, help="Stop at the first execution error.")
+@click.option("--no-gate", is_flag=True, help="Failing cases do not fail the command.")
+def eval_command(**given: Any) -> int:
+    """Measure targets on suites of cases.
+
+    PATH is a suite (YAML, JSONL, CSV, JSON), a folder of suites (*.eval.yaml), a glob, or
+    !PATTERN to leave files out.
+
+    \b
+    muster eval suite.eval.yaml
+    muster eval evals/ --target gpt --target claude --repeat 3
+    muster eval --resume
+
+    Exit codes: 0 good; 1 a case failed or had an error; 2 bad usage or files; 3 timed out;
+    4 budget exceeded; 130 interrupted.
+    """
+    options = _options(given)
+    folder, options, cwd = _resume(given["resume"], options)
+    if not options.paths:
+        raise UsageError("which suite? Give a file, a folder or a glob: muster eval suite.yaml")
+    return asyncio.run(_evaluate(given, options, folder, cwd))
+
+
+def _options(given: dict[str, Any]) -> EvalOptions:
+    names = ("paths", "targets", "targets_file", "workers", "limit", "repeat", "threshold",
+             "budget_usd", "timeout", "case_timeout", "max_retries", "output", "safe",
+             "skip_invalid", "allow_outside", "fail_on_error")  # fmt: skip
+    selection = Selection(
+        given["tags"], given["exclude_tags"], given["test_ids"], given["filters"]
+    )
+    return EvalOptions(**{name: given[name] for name in names}, selection=selection)
+
+
+def _resume(
+    asked: str | None, options: EvalOptions
+) -> tuple[Path | None, EvalOptions, Path | None]:
+    """The folder to complete, and the options: without paths, those it was started with."""
+    if asked is None:
+        return None, options, None
+    if asked != _LATEST and not (Path(asked) / RUN_FILE).exists() and Path(asked).is_file():
+        # `--resume suite.yaml`: the word after an optional value was meant as a path.
+        options = replace(options, paths=(asked, *options.paths))
+        asked = _LATEST
+    if asked == _LATEST:
+        folder = options.output if options.output is not None else _latest_run()
+    else:
+        folder = Path(asked)
+    if options.paths:
+        return folder, options, None
+    stored, cwd = options_of(folder)
+    changed = {
+        name: value
+        for name in ("workers", "budget_usd", "timeout", "case_timeout", "max_retries")
+        if (value := getattr(options, name)) is not None
+    }
+    return folder, replace(stored, **changed), cwd
+
+
+def _latest_run() -> Path:
+    from muster.config.project import find_project
+
+    results = find_project(Path.cwd()).results_dir
+    runs = sorted(path.parent for path in results.glob(f"*/{RUN_FILE}"))
+    if not runs:
+        raise UsageError(f"no run to resume in {results}")
+    return runs[-1]
+
+
+async def _evaluate(
+    given: dict[str, Any], options: EvalOptions, folder: Path | None, cwd: Path | None
+) -> int:
+    plan = prepare(options, cwd=cwd)
+    try:
+        for line in plan.warnings:
+            click.echo(f"warning: {line}", err=True)
+        if given["dry_run"]:
+            click.echo(_describe(plan, given["as_json"]))
+            return 0
+        return await _run_plan(given, plan, folder)
+    finally:
+        await plan.aclose()
+
+
+async def _run_plan(given: dict[str, Any], plan: Plan, folder: Path | None) -> int:
+    style = "quiet" if given["quiet"] else "live" if sys.stderr.isatty() else "plain"
+    shown: list[Progress] = []
+
+    def observe(total: int, already: int) -> Progress:
+        if already and style != "quiet":
+            click.echo(f"resuming: {already} of {total} results are there", err=True)
+        progress = Progress(total, already, style=style, verbose=given["verbose"])
+        progress.__enter__()
+        shown.append(progress)
+        return progress
+
+    stop = asyncio.Event()
+    task = asyncio.ensure_future(run(plan, observe=observe, resume=folder, stop=stop))
+    received = _cancel_on_signals(task, stop)
+    try:
+        evaluation = await task
+    finally:
+        for progress in shown:
+            progress.__exit__(None, None, None)
+    _report(given, plan, evaluation)
+    return _exit_code(given, plan, evaluation, received)
+
+
+def _cancel_on_signals(task: asyncio.Future[Evaluation], stop: asyncio.Event) -> list[int]:
+    """The first Ctrl-C ends the run in order, a second one ends the process."""
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def on_signal(number: int) -> None:
+        received.append(number)
+        loop.remove_signal_handler(number)  # from now on, the default: end at once
+        click.echo("interrupted: ending the calls under way …", err=True)
+        stop.set()
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    return received
+
+
+def _report(given: dict[str, Any], plan: Plan, evaluation: Evaluation) -> None:
+    outcome = evaluation.outcome
+    if given["as_json"]:
+        click.echo(_json({**evaluation.record, "folder": str(evaluation.folder)}))
+    else:
+        folder = evaluation.folder
+        click.echo(render_summary(outcome, folder=folder, planned=evaluation.planned))
+    for line in plan.skipped:
+        click.echo(f"left out: {line}", err=True)
+    if outcome.totals.count < evaluation.planned:
+        click.echo(f"to complete it: muster eval --resume {evaluation.folder}", err=True)
+
+
+def _exit_code(
+    given: dict[str, Any], plan: Plan, evaluation: Evaluation, received: list[int]
+) -> int:
+    outcome = evaluation.outcome
+    if received:
+        return 128 + received[0]
+    if outcome.status in _EXIT_CODES:
+        return _EXIT_CODES[outcome.status]
+    totals = outcome.totals
+    too_many = totals.errors > given["allow_errors"]
+    if outcome.status != "complete" or too_many or totals.count != evaluation.planned:
+        return 1
+    return 1 if totals.quality_failures and not given["no_gate"] else 0
+
+
+def _describe(plan: Plan, as_json: bool) -> str:
+    """What would run: a line for each suite and target."""
+    rows = [
+        {
+            "suite": job.eval_path or job.suite.name,
+            "target": job.target.name,
+            "provider": job.target.resolved.provider,
+            "cases": job.cases,
+            "results": job.results,
+            "calls": job.calls,
+        }
+        for job in plan.jobs
+    ]
+    total = sum(job.calls for job in plan.jobs)
+    if as_json:
+        return _json({"jobs": rows, "calls": total, "skipped": plan.skipped})
+    table = format_table(
+        list(rows[0]), [[str(value) for value in row.values()] for row in rows], right_from=3
+    )
+    left_out = [f"left out: {line}" for line in plan.skipped]
+    return "\n".join([table, "", f"{total} calls, retries not counted; none was made", *left_out])
+
+
+def _json(data: dict[str, Any]) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(data, enc_hook=str), indent=2).decode()

@@ -1,0 +1,104 @@
+"""The `muster` command: which subcommands there are, and how a process ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from muster import __version__
+from muster.errors import MusterError, nearest
+
+__all__ = ("cli", "main")
+
+_COMMANDS = {
+    "eval": ("muster.cli.eval:eval_command", "Measure targets on suites of cases."),
+    "init": ("muster.cli.init:init", "Make a project that runs at once, offline."),
+    "validate": ("muster.cli.validate:validate", "Check suites and targets without a call."),
+    "targets": ("muster.cli.targets:targets", "List, show and check targets."),
+    "providers": ("muster.cli.providers:providers", "List providers and where they come from."),
+    "schema": ("muster.cli.schema:schema", "Print the JSON Schema of a file that users write."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a subcommand when it is called; `--help` needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = nearest(args[0], _COMMANDS)
+            hint = f' Did you mean "{near[0]}"?' if near else ""
+            ctx.fail(f'no command "{args[0]}".{hint}')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.command(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 good, 1 the run or the gate failed, 2 bad usage or bad files, "
+    "3 timed out, 4 budget exceeded, 130 interrupted.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="muster")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """One socket for every model, agent, command and service: run it, measure it, operate it."""
+    ctx.obj = {"debug": debug}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line, and end the process with the right exit code."""
+    arguments = sys.argv[1:] if args is None else list(args)
+    debug = "--debug" in arguments
+    if debug:  # wherever it stands
+        arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
+    sys.exit(_run(arguments, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    try:
+        code: Any = cli.main(args=arguments, prog_name="muster", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MusterError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        click.echo(
+            f"error: {kind}: {error}\nThis is a defect of Muster; --debug shows where.", err=True
+        )
+        return 1

@@ -1,0 +1,165 @@
+"""`muster targets`: list them, show one, and check that they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from muster.config.environment import load_environment
+from muster.config.project import find_project
+from muster.config.secrets import masked_config
+from muster.config.targets import load_catalog
+from muster.errors import MusterError, UsageError
+from muster.provider import ProviderError, ProviderRequest
+from muster.providers import providers
+from muster.reports.terminal import format_money, format_table
+from muster.targets import TargetPool
+
+__all__ = ("targets",)
+
+_file_option = click.option(
+    "--targets", "targets_file", type=click.Path(path_type=Path), metavar="FILE",
+    help="The targets file, instead of the one found by walking up.",
+)  # fmt: skip
+_safe_option = click.option(
+    "--safe", is_flag=True, help="Run no project code and no command that the files name."
+)
+
+
+@dataclass(slots=True)
+class _Targets:
+    catalog: Any
+    pool: TargetPool
+    env: dict[str, str]
+
+
+def _open(targets_file: Path | None, *, safe: bool) -> _Targets:
+    here = Path.cwd()
+    env = load_environment(here)
+    catalog = load_catalog(here, explicit=targets_file, env=env, safe=safe)
+    registry = providers.for_project(find_project(here).provider_folders, safe=safe)
+    for line in [*catalog.warnings, *registry.failures]:
+        click.echo(f"warning: {line}", err=True)
+    return _Targets(catalog, TargetPool(catalog, registry), env)
+
+
+@click.group()
+def targets() -> None:
+    """List, show and check targets."""
+
+
+@targets.command("list")
+@_file_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_targets(targets_file: Path | None, as_json: bool) -> None:
+    """List the targets of the project, with their providers."""
+    found = _open(targets_file, safe=True)
+    rows = [found.catalog.outline(name) for name in found.catalog.names]
+    if as_json:
+        click.echo(_json({"file": str(found.catalog.path or ""), "targets": rows}))
+        return
+    if not rows:
+        click.echo("no targets: write a targets.yaml, or begin with `muster init`", err=True)
+        return
+    click.echo(
+        format_table(
+            ("target", "provider", "judge", "note"),
+            [(r["name"], r["provider"] or "–", r["judge_target"] or "–", r["note"]) for r in rows],
+        )
+    )
+    click.echo(f"\n{found.catalog.path}")
+
+
+@targets.command("show")
+@click.argument("name")
+@_file_option
+@_safe_option
+def show(name: str, targets_file: Path | None, safe: bool) -> None:
+    """Show how a target is understood: variables filled in, secrets masked."""
+    found = _open(targets_file, safe=safe)
+    target = found.catalog.resolve(name)
+    data: dict[str, Any] = {
+        "name": target.name,
+        "provider": target.provider,
+        "judge_target": target.judge_target,
+        "workers": target.workers,
+        "timeout_seconds": target.timeout_seconds,
+        "max_retries": target.retry.max_retries,
+        "fallback_targets": list(target.fallback_targets),
+        "base_dir": str(target.base_dir),
+        "config": masked_config(target),
+    }
+    click.echo(_json(data))
+
+
+@targets.command("check")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@_file_option
+@_safe_option
+@click.option("--prompt", default="Reply with the word: ready", show_default=True,
+              help="What is asked.")
+@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS",
+              help="Bound on each call.")
+def check(
+    names: tuple[str, ...], targets_file: Path | None, safe: bool, prompt: str, timeout: float
+) -> int:
+    """Make one real call to each target (all, without a NAME) and say how it went.
+
+    This may cost money. Exit code 1 when a target does not answer.
+    """
+    found = _open(targets_file, safe=safe)
+    chosen = list(names) or list(found.catalog.names)
+    if not chosen:
+        raise UsageError("no target to check: write a targets.yaml, or give a provider's name")
+    return asyncio.run(_check_all(found, chosen, prompt, timeout))
+
+
+async def _check_all(found: _Targets, names: list[str], prompt: str, timeout: float) -> int:
+    try:
+        good = [await _check(found, name, prompt, timeout) for name in names]
+    finally:
+        await found.pool.aclose()
+    return 0 if all(good) else 1
+
+
+async def _check(found: _Targets, name: str, prompt: str, timeout: float) -> bool:
+    try:
+        target = found.pool.open(name)
+    except MusterError as error:
+        click.echo(f"FAIL  {name}: {error}")
+        return False
+    start = time.perf_counter()
+    try:
+        async with asyncio.timeout(timeout):
+            response = await target.provider.invoke(ProviderRequest(question=prompt))
+    except ProviderError as error:
+        click.echo(f"FAIL  {name}: {error.kind}: {error}")
+        return False
+    except TimeoutError:
+        click.echo(f"FAIL  {name}: no answer within {timeout:g} s")
+        return False
+    took = (time.perf_counter() - start) * 1000
+    usage = response.token_usage
+    said = " ".join(response.text.split())
+    parts = [f"ok    {name}: {took:.0f} ms"]
+    if response.model:
+        parts.append(response.model)
+    if usage is not None:
+        parts.append(f"{usage.input} + {usage.output} tokens")
+    if response.cost_usd is not None:
+        parts.append(format_money(response.cost_usd))
+    if response.target_used not in (None, name):
+        parts.append(f"answered by {response.target_used}")
+    click.echo(", ".join(parts) + f"\n      {said[:160]}")
+    return True
+
+
+def _json(data: Any) -> str:
+    import json
+
+    return json.dumps(data, indent=2, ensure_ascii=False, default=str)

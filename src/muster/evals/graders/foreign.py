@@ -1,0 +1,77 @@
+"""Assertion types of AgentV and promptfoo that suites may hold but that are not graded here."""
+
+from __future__ import annotations
+
+__all__ = ("is_foreign",)
+
+_FOREIGN = frozenset(
+    (
+        "agent-rubric",
+        "answer-relevance",
+        "assert-set",
+        "bleu",
+        "classifier",
+        "code-grader",
+        "composite",
+        "contains-html",
+        "contains-json",
+        "contains-sql",
+        "contains-xml",
+        "context-faithfulness",
+        "context-recall",
+        "context-relevance",
+        "conversation-relevance",
+        "execution-metrics",
+        "factuality",
+        "field-accuracy",
+        "finish-reason",
+        "g-eval",
+        "gleu",
+        "guardrails",
+        "human",
+        "is-html",
+        "is-refusal",
+        "is-sql",
+        "is-valid-function-call",
+        "is-valid-openai-function-call",
+        "is-valid-openai-tools-call",
+        "is-xml",
+        "javascript",
+        "levenshtein",
+        "llm-grader",
+        "llm-rubric",
+        "max-score",
+        "meteor",
+        "model-graded-closedqa",
+        "model-graded-factuality",
+        "moderation",
+        "perplexity",
+        "perplexity-score",
+        "pi",
+        "python",
+        "rouge-n",
+        "rubric",
+        "rubrics",
+        "ruby",
+        "script",
+        "search-rubric",
+        "select-best",
+        "similar",
+        "skill-trigger",
+        "skill-used",
+        "tool-call-f1",
+        "tool-trajectory",
+        "trace-error-spans",
+        "trace-span-count",
+        "trace-span-duration",
+        "trajectory",
+        "webhook",
+        "word-count",
+    )
+)
+
+
+def is_foreign(kind: str) -> bool:
+    """True for a type, in kebab-case and without `not-`, that those harnesses know and Muster
+    does not; `trajectory:…` and `similar:…` are families, `…-judge` the old name of `…-grader`."""
+    return kind.partition(":")[0] in _FOREIGN or kind.endswith("-judge")

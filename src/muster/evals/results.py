@@ -1,0 +1,207 @@
+"""A run's folder: `results.jsonl`, one line a case, target and repeat; and `run.json`.
+
+Each line is on disk before the next case's result is looked at; a killed process loses at most
+the line it was writing, which the reader drops and `--resume` runs again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from muster.errors import MusterError, UsageError
+
+__all__ = (
+    "EXECUTION_ERROR",
+    "OK",
+    "QUALITY_FAILURE",
+    "CaseResult",
+    "ResultKey",
+    "ResultsWriter",
+    "read_results",
+    "read_run",
+    "resume_results",
+    "write_run",
+)
+
+OK = "ok"
+QUALITY_FAILURE = "quality_failure"
+EXECUTION_ERROR = "execution_error"
+
+RESULTS_FILE = "results.jsonl"
+RUN_FILE = "run.json"
+SCHEMA_VERSION = 1
+
+ResultKey: TypeAlias = tuple[str, str, str | None, str, int]
+"""What happens exactly once in a run: (suite file or name, test id, prompt, target, repeat)."""
+
+
+class CaseResult(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One line of `results.jsonl`. Durations in milliseconds, money in US dollars."""
+
+    test_id: str
+    suite: str
+    target: str
+    repeat: int = msgspec.field(default=0)
+    """0-based."""
+    execution_status: str
+    """`ok`, `quality_failure` or `execution_error`."""
+    score: float | None
+    """In [0, 1]; `null` when the case could not be run or judged."""
+    threshold: float
+    """The score from which the case is `ok`."""
+    scores: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    """Each grader's `name`, `type`, `score`, `weight`, `verdict`, `assertions`."""
+    input: Any = None
+    """The question, or the list of messages where there are several."""
+    output: str | None = None
+    """The text of the last assistant message."""
+    expected_output: str | None = None
+    criteria: str | None = None
+    messages: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    """All that the provider answered, tool calls and tool results included."""
+    turns: list[dict[str, Any]] | None = None
+    """For a conversation: each turn's `input`, `output`, `score` and `scores`."""
+    error: str | None = None
+    error_kind: str | None = None
+    """E.g. `rate_limited`, `timeout`, `grader_error`; see the manual."""
+    failure_stage: str | None = None
+    """`agent`, `evaluator` or `setup`."""
+    target_used: str | None = None
+    """The target that answered, when a fallback stepped in."""
+    provider: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    attempts: int = 1
+    token_usage: dict[str, int] | None = None
+    cost_usd: float | None = None
+    duration_ms: float | None = None
+    started_at: str | None = None
+    prompt: str | None = None
+    eval_path: str | None = None
+    category: str | None = None
+    conversation_id: str | None = None
+    tags: list[str] = msgspec.field(default_factory=list)
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """True when the score reached the threshold."""
+        return self.execution_status == OK
+
+    @property
+    def key(self) -> ResultKey:
+        """What identifies the result within its run."""
+        return (self.eval_path or self.suite, self.test_id, self.prompt, self.target, self.repeat)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The line as plain data; what is unset is left out."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data
+
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+_decoder = msgspec.json.Decoder(CaseResult)
+
+
+class ResultsWriter:
+    """Appends results to a run's folder; one process at a time."""
+
+    def __init__(self, folder: Path, mask: Callable[[bytes], bytes] | None = None) -> None:
+        self.path = folder / RESULTS_FILE
+        self._mask = mask
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise UsageError(f"{folder}: another process is writing this run") from None
+
+    def write(self, result: CaseResult) -> None:
+        """Put one line on disk. Raises `MusterError` when the disk does not take it."""
+        line = _encoder.encode(result)
+        if self._mask is not None:
+            line = self._mask(line)
+        line += b"\n"
+        try:
+            written = os.write(self._fd, line)
+            while written < len(line):
+                line = line[written:]
+                written = os.write(self._fd, line)
+        except OSError as error:
+            raise MusterError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Flush to the disk itself and let go of the folder."""
+        with suppress(OSError):
+            os.fsync(self._fd)
+        os.close(self._fd)
+
+
+def read_results(folder: Path) -> Iterator[CaseResult]:
+    """The results of a run, in the order they came; a torn last line is left out.
+
+    Raises:
+        MusterError: there are no results, or a line in the middle is broken.
+    """
+    path = folder / RESULTS_FILE
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield _decoder.decode(line)
+                except msgspec.MsgspecError as error:
+                    raise MusterError(f"{path}:{number}: not a result: {error}") from error
+    except FileNotFoundError:
+        raise UsageError(f"{folder}: no {RESULTS_FILE} there; is it the folder of a run?") from None
+
+
+def resume_results(
+    folder: Path, keep: Callable[[CaseResult], bool]
+) -> Iterator[CaseResult]:
+    """Yield the results that stay, after dropping torn lines, repeats, and those not to `keep`.
+
+    The file is rewritten beside itself and renamed, so that a kill in between loses nothing. The
+    results are yielded only after that.
+    """
+    path = folder / RESULTS_FILE
+    seen: set[ResultKey] = set()
+    draft = path.with_suffix(".jsonl.tmp")
+    with draft.open("wb") as out:
+        for result in read_results(folder):
+            if keep(result) and result.key not in seen:
+                seen.add(result.key)
+                out.write(_encoder.encode(result) + b"\n")
+        out.flush()
+        os.fsync(out.fileno())
+    draft.replace(path)
+    return read_results(folder)
+
+
+def write_run(folder: Path, record: dict[str, Any]) -> None:
+    """Replace `run.json` in one step."""
+    draft = folder / (RUN_FILE + ".tmp")
+    draft.write_bytes(msgspec.json.format(_encoder.encode(record), indent=2) + b"\n")
+    draft.replace(folder / RUN_FILE)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The record of a run. Raises `UsageError` when the folder has none."""
+    path = folder / RUN_FILE
+    try:
+        data = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{folder}: no {RUN_FILE} there; is it the folder of a run?") from None
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: not the record of a run")
+    return data

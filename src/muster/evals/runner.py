@@ -1,0 +1,254 @@
+"""Runs suites on targets: every case, target and repeat once, each result on disk as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from muster.evals.budget import MoneyBudget
+from muster.evals.case import Case, Suite
+from muster.evals.execution import Item, execute, failed_dependency
+from muster.evals.results import EXECUTION_ERROR, CaseResult, ResultKey
+from muster.evals.schedule import Schedule
+from muster.evals.summary import RunTotals
+from muster.provider import Provider
+
+__all__ = ("DEFAULT_WORKERS", "Job", "Observer", "Outcome", "RunLimits", "run_jobs")
+
+DEFAULT_WORKERS = 8
+
+_YIELD_EVERY = 0.02
+"""Seconds of work after which a worker lets the loop look at signals and other workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A suite on one target."""
+
+    suite: Suite
+    target: str
+    provider: Provider
+    provider_kind: str
+    workers: int
+    selected: Callable[[Case], bool]
+    """Which cases run on this target."""
+    limit: int | None = None
+    """Only so many cases, from the beginning."""
+    repeat: int | None = None
+    """Overrides the cases' own."""
+    threshold: float | None = None
+    case_timeout: float | None = None
+    eval_path: str | None = None
+    cwd: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """Bounds on the whole run; `None` is no bound."""
+
+    seconds: float | None = None
+    budget_usd: float | None = None
+    fail_on_error: bool = False
+
+
+class Observer(Protocol):
+    """Told of each result, after it is on disk."""
+
+    def on_result(self, result: CaseResult) -> None:
+        """One more result."""
+        ...
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a run ended: `complete`, `interrupted`, `timed_out`, `budget_exceeded` or `failed`."""
+
+    totals: RunTotals
+    status: str = "complete"
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Run:
+    totals: RunTotals
+    write: Callable[[CaseResult], None]
+    observer: Observer | None
+    limits: RunLimits
+    budget: MoneyBudget | None
+    done: frozenset[ResultKey] | set[ResultKey]
+    outcomes: Mapping[tuple[str, str], Mapping[tuple[str, str | None, int], str]]
+    stop: str | None = None
+    """Why no further case is begun."""
+    suite_budget: MoneyBudget | None = None
+
+
+async def run_jobs(
+    jobs: Sequence[Job],
+    write: Callable[[CaseResult], None],
+    *,
+    totals: RunTotals,
+    limits: RunLimits,
+    observer: Observer | None = None,
+    done: set[ResultKey] | None = None,
+    outcomes: Mapping[tuple[str, str], Mapping[tuple[str, str | None, int], str]] | None = None,
+) -> Outcome:
+    """Run all jobs; suites one after the other, the targets of a suite side by side.
+
+    Args:
+        write: puts a result on disk; called before anything else learns of it.
+        totals: what an earlier part of the run has brought already.
+        done: results that are there already and are not run again.
+        outcomes: by (suite key, target): how cases that others depend on ended earlier.
+
+    Raises:
+        asyncio.CancelledError: the run was interrupted; calls under way are cancelled and have
+            no result.
+        MusterError: results cannot be written.
+    """
+    budget = None
+    if limits.budget_usd is not None:
+        budget = MoneyBudget(limits.budget_usd, totals.cost_usd or 0.0)
+    run = _Run(totals, write, observer, limits, budget, done or set(), outcomes or {})
+    outcome = Outcome(totals)
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(limits.seconds) as deadline:
+            for group in _by_suite(jobs):
+                run.suite_budget = None
+                if (own := group[0].suite.budget_usd) is not None:
+                    run.suite_budget = MoneyBudget(own)
+                await _run_group(run, group)
+                if run.stop is not None and run.stop != "suite_budget":
+                    break
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        run.stop = "timed_out"
+    finally:
+        outcome.seconds = time.perf_counter() - started
+    if run.stop is not None:
+        outcome.status = "budget_exceeded" if run.stop == "suite_budget" else run.stop
+    return outcome
+
+
+def _by_suite(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    group: list[Job] = []
+    for job in jobs:
+        if group and group[0].suite is not job.suite:
+            yield group
+            group = []
+        group.append(job)
+    if group:
+        yield group
+
+
+async def _run_group(run: _Run, jobs: Sequence[Job]) -> None:
+    """The targets of one suite side by side, each with its own workers; one failure ends all."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                schedule = _schedule(run, job)
+                for _ in range(job.workers):
+                    group.create_task(_work(run, job, schedule))
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+
+
+def _first(errors: BaseException) -> BaseException:
+    first = errors
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
+
+
+def _schedule(run: _Run, job: Job) -> Schedule:
+    suite = job.suite
+    planned = frozenset[str]()
+    if suite.dependencies:
+        selected = islice(filter(job.selected, suite.cases()), job.limit)
+        planned = frozenset(case.id for case in selected if case.id in suite.dependencies)
+    outcomes = run.outcomes.get((job.eval_path or suite.name, job.target))
+    return Schedule(_items(run, job), suite.dependencies, planned, outcomes)
+
+
+def _items(run: _Run, job: Job) -> Iterator[Item]:
+    suite_key = job.eval_path or job.suite.name
+    for case in islice(filter(job.selected, job.suite.cases()), job.limit):
+        threshold = job.threshold if job.threshold is not None else case.threshold
+        for repeat in range(job.repeat if job.repeat is not None else case.repeat):
+            if run.done and (suite_key, case.id, case.prompt, job.target, repeat) in run.done:
+                continue
+            yield Item(
+                case,
+                job.target,
+                repeat,
+                job.eval_path,
+                job.provider_kind,
+                threshold,
+                case.timeout_seconds if job.case_timeout is None else job.case_timeout,
+                job.cwd,
+            )
+
+
+async def _work(run: _Run, job: Job, schedule: Schedule) -> None:
+    pause_at = time.monotonic() + _YIELD_EVERY
+    while run.stop is None:
+        item = schedule.take()
+        if item is None:
+            if await schedule.wait():
+                continue
+            return
+        result = await _run_item(run, job, schedule, item)
+        if result is None:
+            schedule.done(item, EXECUTION_ERROR)
+            return
+        schedule.done(item, result.execution_status)
+        strict = run.limits.fail_on_error or job.suite.fail_on_error
+        if strict and result.execution_status == EXECUTION_ERROR:
+            run.stop = "failed"
+        if time.monotonic() >= pause_at:
+            await asyncio.sleep(0)
+            pause_at = time.monotonic() + _YIELD_EVERY
+
+
+async def _run_item(run: _Run, job: Job, schedule: Schedule, item: Item) -> CaseResult | None:
+    """The result, on disk and counted; `None` when a budget does not allow the call."""
+    failed = schedule.failed(item) if item.case.depends_on else []
+    if failed and item.case.on_dependency_failure != "run":
+        result = failed_dependency(item, failed)
+    elif run.budget is None and run.suite_budget is None:
+        result = await execute(item, job.provider)
+    else:
+        paid = await _execute_within_budget(run, job, item)
+        if paid is None:
+            return None
+        result = paid
+    run.write(result)
+    run.totals.add(result)
+    if run.observer is not None:
+        run.observer.on_result(result)
+    return result
+
+
+async def _execute_within_budget(run: _Run, job: Job, item: Item) -> CaseResult | None:
+    entered: list[MoneyBudget] = []
+    cost: float | None = None
+    try:
+        for budget, reason in ((run.budget, "budget_exceeded"), (run.suite_budget, "suite_budget")):
+            if budget is None:
+                continue
+            if not await budget.enter():
+                run.stop = run.stop or reason
+                return None
+            entered.append(budget)
+        result = await execute(item, job.provider)
+        cost = result.cost_usd
+        return result
+    finally:
+        for budget in entered:
+            budget.leave(cost)

@@ -1,0 +1,357 @@
+"""`cli`: a command is the provider; it is told the question and answers in a file or on stdout.
+
+    - name: agent
+      provider: cli
+      command: python agent.py --prompt-file {PROMPT_FILE} --output {OUTPUT_FILE}
+      timeout_seconds: 60
+
+The contract (placeholders, output format, failures) is written down in `docs/providers/cli.md`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shlex
+import signal
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from muster.provider import (
+    BadProviderOutput,
+    BadRequest,
+    LimitExceeded,
+    ProviderError,
+    ProviderFailed,
+    ProviderRequest,
+    ProviderResponse,
+    ProviderTimeout,
+)
+from muster.providers.cli_command import Command
+from muster.providers.cli_folders import Folders
+from muster.providers.cli_health import HealthCheck
+from muster.providers.cli_output import Answer, read_answer
+from muster.providers.cli_settings import CliSettings
+from muster.providers.process import Completed, run_process
+from muster.providers.prompt import render_prompt
+from muster.providers.settings import located, refuse_if_safe, secrets_in
+from muster.target import ResolvedTarget
+
+__all__ = ("CliProvider",)
+
+_log = logging.getLogger(__name__)
+
+_CANNOT_RUN = {126: "not executable", 127: "command not found"}
+"""What the shell's own exit codes mean."""
+
+_MASK = "**********"
+_SHOWN_COMMAND = 160
+_SHOWN_OUTPUT = 2000
+
+
+class CliProvider:
+    """Runs a command for each request. Loop-safe: it keeps nothing between calls but the answer
+    of the healthcheck."""
+
+    Settings = CliSettings
+
+    def __init__(self, target: ResolvedTarget) -> None:
+        """Raises `MusterError` with `--safe`, and `pydantic.ValidationError` for wrong settings."""
+        refuse_if_safe(target, "it runs a command")
+        settings = CliSettings.model_validate(target.config)
+        self._settings = settings
+        self._target = target.name
+        self._timeout = target.timeout_seconds
+        self._command = Command(settings.command, settings.files_format)
+        self._secrets = tuple(secrets_in(target.config))
+        text = self._masked(self._command.text)
+        self._shown = text if len(text) <= _SHOWN_COMMAND else f"{text[: _SHOWN_COMMAND - 1]}…"
+        self._base_dir = target.base_dir.resolve()
+        self._cwd = located(target, settings.cwd or ".", "cwd")
+        self._env = settings.environment(os.environ if target.env is None else target.env)
+        self._folders = Folders()
+        self._warned: set[str] = set()
+        self._health: HealthCheck | None = None
+        if settings.healthcheck is not None:
+            where = settings.healthcheck.cwd
+            cwd = self._cwd if where is None else located(target, where, "healthcheck.cwd")
+            self._health = HealthCheck(
+                settings.healthcheck, target.name, self._env, cwd, self._masked
+            )
+        if not self._command.uses & {"PROMPT", "PROMPT_FILE", "EVAL_ID", "FILES"}:
+            _log.warning(
+                'target "%s": the command uses neither {PROMPT} nor {PROMPT_FILE}, so it never '
+                "sees the question: %s",
+                target.name,
+                self._shown,
+            )
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        """Run the command for `request`; a `ProviderError` says how it failed."""
+        if self._health is not None:
+            await self._health.ensure()
+        folder = None
+        try:
+            if self._command.uses & {"PROMPT_FILE", "OUTPUT_FILE"}:
+                folder = self._folders.take()
+            response = await self._answer(request, folder)
+        except ProviderError as error:
+            if folder is not None and self._settings.keep_temp_files:
+                error.message += f"\nfiles kept in {folder}"
+                error.args = (error.message,)
+            raise
+        finally:
+            if folder is not None:
+                self._folders.give_back(folder, keep=self._settings.keep_temp_files)
+        if request.on_chunk is not None and response.text:
+            request.on_chunk(response.text)
+        return response
+
+    async def aclose(self) -> None:
+        """Nothing is kept open between calls."""
+
+    async def _answer(self, request: ProviderRequest, folder: str | None) -> ProviderResponse:
+        started = time.perf_counter()
+        done = await self._run(request, folder)
+        duration_ms = (time.perf_counter() - started) * 1000
+        if self._settings.verbose:
+            self._say(f"{ending(done.exit_code)} after {duration_ms:.0f} ms{self._tail(done)}")
+        self._check_ending(done, request)
+        data, source = self._output(done, folder)
+        answer = read_answer(data, source)
+        if answer.error is not None:
+            raise ProviderFailed(
+                self._masked(f"the command reports: {answer.error} ({self._shown})"),
+                retryable=True,
+                token_usage=answer.token_usage,
+                cost_usd=answer.cost_usd,
+            )
+        return ProviderResponse(
+            answer.output,
+            token_usage=answer.token_usage,
+            cost_usd=answer.cost_usd,
+            duration_ms=duration_ms if answer.duration_ms is None else answer.duration_ms,
+            raw=self._raw(done, answer, source, folder),
+            finish_reason=answer.finish_reason,
+            model=answer.model,
+        )
+
+    # --- running ---
+
+    async def _run(self, request: ProviderRequest, folder: str | None) -> Completed:
+        values = self._values(request, folder)
+        files = [str(path.absolute()) for path in request.input_files]
+        argv = self._command.argv(values, files)
+        try:
+            return await self._start(argv, request)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC or isinstance(self._settings.command, list):
+                raise self._not_started(error, argv, request) from error
+        argv = self._command.shell_argv(values, files)  # a script without `#!` is for the shell
+        try:
+            return await self._start(argv, request)
+        except OSError as error:
+            raise self._not_started(error, argv, request) from error
+
+    async def _start(self, argv: list[str], request: ProviderRequest) -> Completed:
+        if self._settings.verbose:
+            self._say(f"$ {shlex.join(argv)}")
+        try:
+            return await run_process(
+                argv,
+                env=self._env,
+                cwd=self._working_folder(request),
+                timeout=self._seconds(request),
+                max_stdout=self._settings.max_output_bytes,
+            )
+        except ValueError as error:
+            raise BadRequest(
+                f"the question cannot stand on a command line: {error}; {{PROMPT_FILE}} takes "
+                f"everything ({self._shown})"
+            ) from error
+
+    def _values(self, request: ProviderRequest, folder: str | None) -> dict[str, str]:
+        """What stands for the placeholders; the prompt file is written if it is one of them."""
+        uses = self._command.uses
+        values: dict[str, str] = {}
+        if "PROMPT" in uses:
+            values["PROMPT"] = render_prompt(request, files="reference")
+        if "PROMPT_FILE" in uses:
+            prompt = values.get("PROMPT") or render_prompt(request, files="reference")
+            values["PROMPT_FILE"] = f"{folder}/prompt.txt"
+            _write(values["PROMPT_FILE"], prompt)
+        if "OUTPUT_FILE" in uses:
+            values["OUTPUT_FILE"] = f"{folder}/output.json"
+        if "EVAL_ID" in uses:
+            values["EVAL_ID"] = request.eval_case_id or ""
+        if "ATTEMPT" in uses:
+            values["ATTEMPT"] = str(request.attempt)
+        return values
+
+    def _working_folder(self, request: ProviderRequest) -> Path:
+        return self._cwd if request.cwd is None else self._base_dir / request.cwd
+
+    def _seconds(self, request: ProviderRequest) -> float | None:
+        given = [s for s in (self._timeout, request.limits.max_seconds) if s is not None]
+        return min(given, default=None)
+
+    def _not_started(
+        self, error: OSError, argv: list[str], request: ProviderRequest
+    ) -> ProviderError:
+        cwd = self._working_folder(request)
+        if error.errno == errno.E2BIG:
+            return BadRequest(
+                f"the question is too long for a command line; use {{PROMPT_FILE}} instead of "
+                f"{{PROMPT}} ({self._shown})"
+            )
+        if not cwd.is_dir():
+            reason = f"the working folder {cwd} is not there"
+        elif isinstance(error, FileNotFoundError):
+            reason = f'command not found: "{argv[0]}"'
+        elif isinstance(error, PermissionError):
+            reason = f'"{argv[0]}" may not be executed'
+        else:
+            reason = f"the command cannot be started: {error.strerror or error}"
+        return ProviderFailed(self._masked(f"{reason} ({self._shown})"))
+
+    # --- what came of it ---
+
+    def _check_ending(self, done: Completed, request: ProviderRequest) -> None:
+        settings = self._settings
+        if done.stopped == "timeout":
+            seconds = self._seconds(request)
+            text = f"timed out after {seconds:g} s: {self._shown}{self._tail(done)}"
+            if seconds != self._timeout:
+                raise LimitExceeded(text)
+            raise ProviderTimeout(text, retryable=False)
+        if done.stopped == "stdout":
+            raise BadProviderOutput(
+                f"the command was ended: it wrote more than max_output_bytes "
+                f"({settings.max_output_bytes:,}) to standard output ({self._shown})",
+                retryable=False,
+            )
+        if done.exit_code != 0:
+            raise ProviderFailed(
+                f"{ending(done.exit_code)} from the command: {self._shown}{self._tail(done)}",
+                retryable=done.exit_code not in _CANNOT_RUN,
+            )
+
+    def _output(self, done: Completed, folder: str | None) -> tuple[bytes, str]:
+        """What it wrote, and where. An empty output file is an empty answer; a command that wrote
+        nothing anywhere has not answered."""
+        in_file = "OUTPUT_FILE" in self._command.uses
+        if in_file:
+            data = self._read_output_file(f"{folder}/output.json")
+            if data is not None:
+                return data, "the output file"
+        if not done.stdout.strip():
+            where = "neither the output file nor standard output" if in_file else "standard output"
+            wrote = f"wrote {where}" if in_file else f"wrote nothing to {where}"
+            raise BadProviderOutput(f"the command {wrote} ({self._shown}){self._tail(done)}")
+        return done.stdout, "standard output"
+
+    def _read_output_file(self, path: str) -> bytes | None:
+        """Its content; `None` if it was never written. Its size is looked at first."""
+        limit = self._settings.max_output_bytes
+        try:
+            # A FIFO in its place must not hang us.
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BadProviderOutput(
+                f"the output file cannot be read: {error.strerror} ({self._shown})",
+                retryable=False,
+            ) from error
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise BadProviderOutput(
+                    f"the command made something else than a file of {{OUTPUT_FILE}} "
+                    f"({self._shown})",
+                    retryable=False,
+                )
+            if status.st_size > limit:
+                raise BadProviderOutput(
+                    f"the output file holds {status.st_size:,} bytes, more than max_output_bytes "
+                    f"({limit:,}) ({self._shown})",
+                    retryable=False,
+                )
+            return os.read(fd, status.st_size)
+        finally:
+            os.close(fd)
+
+    def _raw(
+        self, done: Completed, answer: Answer, source: str, folder: str | None
+    ) -> dict[str, Any]:
+        raw: dict[str, Any] = {"source": source}
+        if (
+            source == "standard output"
+            and folder is not None
+            and "OUTPUT_FILE" in self._command.uses
+        ):
+            raw["note"] = "the command never wrote {OUTPUT_FILE}"
+        if done.stderr:
+            raw["stderr"] = self._masked(done.stderr.decode("utf-8", "replace"))
+        if answer.json is not None:
+            raw["response"] = answer.json
+        if folder is not None and self._settings.keep_temp_files:
+            raw["files"] = folder
+        if answer.warnings:
+            raw["warnings"] = answer.warnings
+            for warning in set(answer.warnings) - self._warned:
+                self._warned.add(warning)
+                _log.warning('target "%s": %s', self._target, warning)
+        return raw
+
+    # --- words ---
+
+    def _tail(self, done: Completed) -> str:
+        """The end of what it said on standard error, else of what it wrote."""
+        for name, data in (("stderr", done.stderr), ("stdout", done.stdout)):
+            text = data[-_SHOWN_OUTPUT:].decode("utf-8", "replace").strip()
+            if text:
+                end = f" ends:\n{text}" if "\n" in text else f": {text}"
+                return self._masked(f"; {name}{end}")
+        return ""
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            if secret:
+                text = text.replace(str(secret), _MASK)
+        return text
+
+    def _say(self, text: str) -> None:
+        print(f"[{self._target}] {self._masked(text)}", file=sys.stderr, flush=True)
+
+
+def ending(exit_code: int) -> str:
+    """`exit code 3`, `signal SIGSEGV`, `exit code 127 (command not found)`."""
+    if exit_code < 0:
+        return f"signal {_signal_name(-exit_code)}"
+    if exit_code in _CANNOT_RUN:
+        return f"exit code {exit_code} ({_CANNOT_RUN[exit_code]})"
+    if exit_code > 128 and (name := _signal_name(exit_code - 128)).startswith("SIG"):
+        return f"exit code {exit_code} ({name})"
+    return f"exit code {exit_code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "wb") as file:
+            file.write(text.encode())
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"the question is not valid Unicode: {error}") from error
+    except OSError as error:
+        raise ProviderFailed(f"the prompt file cannot be written: {error}") from error

@@ -1,0 +1,224 @@
+"""`mock`: answers from a script in `targets.yaml`, at once and for nothing.
+
+The first of `replies` whose conditions all hold is the answer. A script with tool calls goes
+through the real tool loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from muster.provider import (
+    BadRequest,
+    Message,
+    OnChunk,
+    ProviderRequest,
+    ProviderResponse,
+    TokenUsage,
+    ToolCall,
+)
+from muster.providers.chat import ChatProvider, ChatReply, ChatTurn
+from muster.providers.mock_script import MockReply, MockRule, MockSettings
+from muster.providers.prompt import render_prompt
+from muster.target import ResolvedTarget
+
+__all__ = ("MockProvider",)
+
+DEFAULT_TEXT = "mock response"
+BYTES_PER_TOKEN = 4
+"""The usual rule of thumb for English; for `estimate_usage` only."""
+
+
+@dataclass(slots=True, eq=False)
+class _Rule:
+    """A rule made ready: conditions as sets and patterns, its response made once."""
+
+    reply: MockReply
+    response: ProviderResponse
+    chunks: tuple[str, ...]
+    calls: tuple[ToolCall, ...]
+    delay: float
+    contains: str | None = None
+    pattern: re.Pattern[str] | None = None
+    cases: frozenset[str] | None = None
+    attempts: frozenset[int] | None = None
+    turns: frozenset[int] | None = None
+    left: int | None = None
+
+    def fits(self, request: ProviderRequest, turn: int, after_tools: bool) -> bool:
+        if self.left == 0:
+            return False
+        if self.calls and after_tools and self.turns is None:
+            return False  # else it would ask for the same tools until the turns run out
+        if self.contains is not None and self.contains not in request.question:
+            return False
+        if self.cases is not None and request.eval_case_id not in self.cases:
+            return False
+        if self.attempts is not None and request.attempt not in self.attempts:
+            return False
+        if self.turns is not None and turn not in self.turns:
+            return False
+        return self.pattern is None or self.pattern.search(request.question) is not None
+
+
+class MockProvider:
+    """Answers as its script says; without one, with `mock response`, or with the smallest instance
+    of the schema that was asked for."""
+
+    Settings = MockSettings
+
+    def __init__(self, target: ResolvedTarget) -> None:
+        settings = self.Settings.model_validate(target.config)
+        self._settings = settings
+        self._rules = [_ready(rule, settings) for rule in settings.replies]
+        default = settings.default
+        if settings.response is not None:
+            default = MockReply(text=settings.response)
+        self._scripted_default = default is not None
+        self._default = _ready(default or MockReply(text=DEFAULT_TEXT), settings)
+        every = [*self._rules, self._default]
+        self._calls_tools = any(rule.calls for rule in every)
+        self._counts_turns = any(rule.turns for rule in every)
+        self._instances: dict[str, ProviderResponse] = {}
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        """The scripted answer, or the scripted error."""
+        if self._calls_tools:
+            return await ChatProvider(_Conversation(self, request)).invoke(request)
+        turn = _turn(request.messages) if self._counts_turns else 1
+        rule = self._pick(request, turn)
+        response = await self._play(rule, request, request.on_chunk)
+        if self._settings.estimate_usage and response.token_usage is None:
+            usage = _estimated(render_prompt(request, files="none"), response.text)
+            return _with_usage(response, usage)
+        return response
+
+    def _pick(self, request: ProviderRequest, turn: int, after_tools: bool = False) -> _Rule:
+        for rule in self._rules:
+            if rule.fits(request, turn, after_tools):
+                if rule.left is not None:
+                    rule.left -= 1
+                return rule
+        return self._default
+
+    async def _play(
+        self, rule: _Rule, request: ProviderRequest, on_chunk: OnChunk | None
+    ) -> ProviderResponse:
+        """Wait, raise, stream and answer as the rule says."""
+        if rule.delay:
+            await asyncio.sleep(rule.delay)
+        response = rule.response
+        if rule.reply.error is not None:
+            raise rule.reply.error.made(response.token_usage, response.cost_usd)
+        chunks = rule.chunks
+        if rule is self._default and not self._scripted_default and request.response_schema:
+            response = self._instance_of(request.response_schema)
+            chunks = (response.text,)
+        if on_chunk is not None:
+            for chunk in chunks:
+                on_chunk(chunk)
+        return response
+
+    def _instance_of(self, schema: Mapping[str, Any]) -> ProviderResponse:
+        from muster.providers.smallest import smallest_instance
+
+        key = json.dumps(schema, default=str)
+        known = self._instances.get(key)
+        if known is None:
+            try:
+                value = smallest_instance(schema)
+            except ValueError as error:
+                raise BadRequest(f"mock: response_schema: {error}") from None
+            if len(self._instances) >= 256:
+                self._instances.clear()
+            text = json.dumps(value, ensure_ascii=False)
+            known = ProviderResponse(text, finish_reason="stop", model=self._settings.model)
+            self._instances[key] = known
+        return known
+
+
+class _Conversation:
+    """One request's turns: a chat model that knows which case it answers."""
+
+    def __init__(self, mock: MockProvider, request: ProviderRequest) -> None:
+        self._mock = mock
+        self._request = request
+
+    async def complete(self, turn: ChatTurn) -> ChatReply:
+        mock, request = self._mock, self._request
+        after_tools = bool(turn.messages) and turn.messages[-1].role == "tool"
+        rule = mock._pick(request, _turn(turn.messages), after_tools)
+        response = await mock._play(rule, request, turn.on_chunk)
+        usage = response.token_usage
+        if usage is None and mock._settings.estimate_usage:
+            said = "".join(message.text for message in turn.messages)
+            usage = _estimated((turn.system_prompt or "") + said, response.text)
+        return ChatReply(
+            message=Message("assistant", response.text, tool_calls=rule.calls),
+            token_usage=usage,
+            finish_reason=response.finish_reason,
+            cost_usd=response.cost_usd,
+            model=response.model,
+        )
+
+
+def _ready(reply: MockReply, settings: MockSettings) -> _Rule:
+    usage = None
+    if reply.usage is not None:
+        usage = TokenUsage.from_mapping(reply.usage.model_dump())
+    calls = tuple(ToolCall(call.tool, call.input, id=call.id) for call in reply.tool_calls)
+    text = reply.answer
+    response = ProviderResponse(
+        (Message("assistant", text, tool_calls=calls),),
+        token_usage=usage,
+        cost_usd=reply.cost_usd,
+        finish_reason=reply.finish_reason or ("tool_calls" if calls else "stop"),
+        model=settings.model,
+    )
+    rule = _Rule(
+        reply=reply,
+        response=response,
+        chunks=reply.chunks or ((text,) if text else ()),
+        calls=calls,
+        delay=settings.delay if reply.delay is None else reply.delay,
+    )
+    if isinstance(reply, MockRule):
+        rule.contains = reply.contains
+        rule.pattern = re.compile(reply.regex) if reply.regex is not None else None
+        rule.cases = _set_of(reply.case)
+        rule.attempts = _set_of(reply.attempt)
+        rule.turns = _set_of(reply.turn)
+        rule.left = reply.times
+    return rule
+
+
+def _set_of(value: Any) -> frozenset[Any] | None:
+    if value is None:
+        return None
+    return frozenset(value) if isinstance(value, tuple) else frozenset((value,))
+
+
+def _turn(messages: tuple[Message, ...]) -> int:
+    """Which answer of the model comes next, 1-based."""
+    return 1 + sum(message.role == "assistant" for message in messages)
+
+
+def _estimated(asked: str, answered: str) -> TokenUsage:
+    return TokenUsage(
+        -(-len(asked.encode()) // BYTES_PER_TOKEN), -(-len(answered.encode()) // BYTES_PER_TOKEN)
+    )
+
+
+def _with_usage(response: ProviderResponse, usage: TokenUsage) -> ProviderResponse:
+    return ProviderResponse(
+        response.output,
+        token_usage=usage,
+        cost_usd=response.cost_usd,
+        finish_reason=response.finish_reason,
+        model=response.model,
+    )

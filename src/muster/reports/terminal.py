@@ -1,0 +1,120 @@
+"""The summary of a run as text: one table, the failures worth looking at, where the results are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from muster.evals.runner import Outcome
+from muster.evals.summary import TargetTotals
+
+__all__ = ("format_money", "format_table", "format_tokens", "render_summary")
+
+
+def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> str:
+    """What `muster eval` prints when it is through."""
+    totals = outcome.totals
+    rows = [_row(target) for target in totals.targets.values()]
+    header = (
+        "target", "cases", "mean", "pass rate", "95 % interval", "errors", "tokens", "cost",
+        "p50", "p95",
+    )  # fmt: skip
+    parts = [format_table(header, rows, right_from=1)]
+    kinds = [
+        f"  {target.target}: {count} × {kind}"
+        for target in totals.targets.values()
+        for kind, count in target.errors.most_common()
+    ]
+    if kinds:
+        parts.append("errors by kind\n" + "\n".join(kinds))
+    if totals.failures:
+        shown = [
+            f"  {failure.test_id} · {failure.target}"
+            + (f" · repeat {failure.repeat}" if failure.repeat else "")
+            + (" · ERROR" if failure.score is None else f" · {failure.score:.2f}")
+            + f"\n      {_clip(failure.reason, 300)}"
+            for failure in totals.failures
+        ]
+        parts.append("worth a look\n" + "\n".join(shown))
+    fallbacks = [
+        f"note: {target.fallbacks} answers of {target.target} came from a fallback target"
+        for target in totals.targets.values()
+        if target.fallbacks
+    ]
+    parts.extend(fallbacks)
+    if totals.count < planned:
+        missing = planned - totals.count
+        parts.append(f"not run: {missing} of {planned} results ({_WHY_NOT[outcome.status]})")
+    if folder is not None:
+        parts.append(f"results: {folder}")
+    return "\n\n".join(parts)
+
+
+_WHY_NOT = {
+    "complete": "the run ended early",
+    "interrupted": "interrupted",
+    "timed_out": "the time for the run was up",
+    "budget_exceeded": "the budget is spent",
+    "failed": "stopped at the first error",
+}
+
+
+def _row(target: TargetTotals) -> tuple[str, ...]:
+    interval = target.interval
+    p50, p95 = target.latency(0.5), target.latency(0.95)
+    return (
+        target.target,
+        str(target.count),
+        "–" if target.mean_score is None else f"{target.mean_score:.3f}",
+        "–"
+        if target.pass_rate is None
+        else f"{target.pass_rate:.1%} ({target.passed}/{target.judged})",
+        "–" if interval is None else f"[{interval[0]:.1%}, {interval[1]:.1%}]",
+        str(target.errors.total()),
+        "–" if target.usage is None else format_tokens(target.usage.total),
+        format_money(target.cost_usd) + ("+" if target.cost_usd and target.without_cost else ""),
+        "–" if p50 is None else _milliseconds(p50),
+        "–" if p95 is None else _milliseconds(p95),
+    )
+
+
+def format_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, right_from: int | None = None
+) -> str:
+    """Columns aligned by two spaces; from column `right_from` on, to the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            text.rjust(width) if right_from is not None and column >= right_from else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("─" * width for width in widths))
+    return "\n".join(lines)
+
+
+def format_money(cost_usd: float | None) -> str:
+    """US dollars with the digits that matter; a dash when the cost is not known."""
+    if cost_usd is None:
+        return "–"
+    if cost_usd == 0:
+        return "$0"
+    return f"${cost_usd:,.2f}" if cost_usd >= 1 else f"${cost_usd:.4g}"
+
+
+def format_tokens(count: int) -> str:
+    """`950`, `12.3k`, `4.56M`."""
+    if count < 10_000:
+        return str(count)
+    return f"{count / 1000:.1f}k" if count < 1_000_000 else f"{count / 1_000_000:.2f}M"
+
+
+def _milliseconds(value: float) -> str:
+    if value < 10:
+        return f"{value:.1f} ms"
+    return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
+
+
+def _clip(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,240 @@
+"""From the targets of a project to running providers, each with its wrappers around it.
+
+    pool = TargetPool(catalog, providers.for_project(folders))
+    target = pool.open("fast")
+    try:
+        response = await target.provider.invoke(request)
+    finally:
+        await pool.aclose()
+
+The wrappers' order is told in `muster.wrappers`. One that would have nothing to do is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from functools import partial
+
+from pydantic import BaseModel
+
+from muster.config.targets import TargetCatalog
+from muster.errors import MusterError
+from muster.importing import describe_failure
+from muster.provider import Provider, ProviderFailed, ProviderRequest, ProviderResponse
+from muster.providers import providers
+from muster.providers.create import create_provider
+from muster.registry import Registry
+from muster.target import ProviderFactory, ResolvedTarget
+from muster.wrappers.adaptive import AdaptiveLimit
+from muster.wrappers.base import close_provider
+from muster.wrappers.fallback import Fallback
+from muster.wrappers.limit import ConcurrencyLimit
+from muster.wrappers.rate import RateLimit
+from muster.wrappers.retry import DEFAULT_MAX_RETRIES, Retry, longest_wait_of
+from muster.wrappers.timeout import Timeout
+
+__all__ = ("CloseError", "OpenTarget", "Overrides", "TargetPool", "settings_for", "wrap")
+
+ADAPTIVE_MAXIMUM = 64
+"""Where an adaptive limit begins when the target says nothing of `workers`."""
+
+CLOSE_SECONDS = 10.0
+"""How long a provider may take to close."""
+
+_LOCAL = frozenset({"cli", "echo", "function", "replay"})
+"""Built-in providers that ask no service: what fails there fails again, so that they are only
+retried when the target says so."""
+
+
+class CloseError(MusterError):
+    """Providers did not close as they should; everything else was closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What the command line says in place of the targets' own fields; `None`: nothing."""
+
+    workers: int | None = None
+    max_retries: int | None = None
+    timeout: float | None = None
+    """Seconds for one attempt."""
+
+    def apply(self, target: ResolvedTarget) -> ResolvedTarget:
+        """`target` with what is overridden."""
+        if self.workers is not None:
+            target = replace(target, workers=self.workers)
+        if self.max_retries is not None:
+            target = replace(target, retry=replace(target.retry, max_retries=self.max_retries))
+        if self.timeout is not None:
+            target = replace(target, timeout_seconds=self.timeout)
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTarget:
+    """A target that can be asked."""
+
+    name: str
+    resolved: ResolvedTarget
+    """Overrides included."""
+    provider: Provider
+    workers: int | None
+    """Requests under way at once; `None`: the target does not say."""
+
+
+class TargetPool:
+    """The providers of a run: one for each target, made when it is opened, closed with the pool.
+
+    A fallback target is made when it is first asked; it is the same provider that opening it by
+    its own name gives, without its own fallbacks: the list of the target that was asked counts.
+    """
+
+    def __init__(
+        self,
+        catalog: TargetCatalog,
+        registry: Registry[ProviderFactory] = providers,
+        overrides: Overrides | None = None,
+    ) -> None:
+        catalog.settings_for = partial(settings_for, registry)
+        catalog.is_provider = registry.__contains__
+        self._catalog = catalog
+        self._registry = registry
+        self._overrides = overrides or Overrides()
+        self._targets: dict[str, ResolvedTarget] = {}
+        self._open: dict[str, OpenTarget] = {}
+        self._providers: dict[str, Provider] = {}
+
+    @property
+    def resolved(self) -> tuple[ResolvedTarget, ...]:
+        """The targets that were opened, and those that may step in for them."""
+        return tuple(self._targets.values())
+
+    def open(self, name: str) -> OpenTarget:
+        """The target called `name`, ready to be asked; the same one each time.
+
+        Raises:
+            UsageError: there is no such target.
+            ConfigError: its entry, or that of one of its fallback targets, is wrong.
+            MusterError: its provider cannot be made.
+        """
+        known = self._open.get(name)
+        if known is not None:
+            return known
+        target = self._resolve(name)
+        provider = self._provider(name)
+        others = [other for other in dict.fromkeys(target.fallback_targets) if other != name]
+        if others:
+            for other in others:
+                self._resolve(other)  # its mistakes are told now, not amid the run
+            chain = [(name, provider), *((other, _OnDemand(self, other)) for other in others)]
+            provider = Fallback(chain)
+        opened = self._open[name] = OpenTarget(name, target, provider, target.workers)
+        return opened
+
+    async def aclose(self) -> None:
+        """Close every provider, each once, in at most `CLOSE_SECONDS`.
+
+        Raises:
+            CloseError: some failed to close; the others are closed all the same.
+        """
+        closing = self._providers
+        self._providers, self._open = {}, {}
+        failures = await asyncio.gather(
+            *(_close(name, provider) for name, provider in closing.items())
+        )
+        told = [failure for failure in failures if failure is not None]
+        if told:
+            raise CloseError("\n".join(told))
+
+    def _resolve(self, name: str) -> ResolvedTarget:
+        known = self._targets.get(name)
+        if known is None:
+            known = self._overrides.apply(self._catalog.resolve(name))
+            self._targets[name] = known
+        return known
+
+    def _provider(self, name: str) -> Provider:
+        """The wrapped provider of the target, without fallbacks."""
+        known = self._providers.get(name)
+        if known is None:
+            target = self._resolve(name)
+            with self._catalog.locating(target):
+                bare = create_provider(target, self._registry)
+            local = target.provider in _LOCAL and self._registry.is_builtin(target.provider)
+            own_timeout = target.provider == "cli" and local
+            known = wrap(bare, target, retries=not local, timeout=not own_timeout)
+            self._providers[name] = known
+        return known
+
+
+class _OnDemand:
+    """A fallback target, made when it is first asked. The pool closes it."""
+
+    __slots__ = ("_name", "_pool", "_provider")
+
+    def __init__(self, pool: TargetPool, name: str) -> None:
+        self._pool = pool
+        self._name = name
+        self._provider: Provider | None = None
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        if self._provider is None:
+            try:
+                self._provider = self._pool._provider(self._name)
+            except MusterError as error:
+                raise ProviderFailed(str(error)) from error
+        return await self._provider.invoke(request)
+
+
+def wrap(
+    provider: Provider, target: ResolvedTarget, *, retries: bool = True, timeout: bool = True
+) -> Provider:
+    """`provider` with the wrappers that `target` asks for.
+
+    Args:
+        retries: whether failures are tried again when the target does not say.
+        timeout: False for a provider that bounds its time itself.
+    """
+    limits, policy = target.rate_limits, target.retry
+    if timeout and target.timeout_seconds is not None:
+        provider = Timeout(provider, target.timeout_seconds)
+    longest_wait = longest_wait_of(policy)
+    if limits.adaptive:
+        maximum = target.workers or ADAPTIVE_MAXIMUM
+        provider = AdaptiveLimit(provider, maximum, longest_wait=longest_wait)
+    elif target.workers is not None:
+        provider = ConcurrencyLimit(provider, target.workers)
+    if limits.requests_per_minute or limits.tokens_per_minute:
+        provider = RateLimit(provider, limits.requests_per_minute, limits.tokens_per_minute)
+    by_default = DEFAULT_MAX_RETRIES if retries else 0
+    max_retries = by_default if policy.max_retries is None else policy.max_retries
+    if max_retries:
+        provider = Retry(provider, replace(policy, max_retries=max_retries))
+    return provider
+
+
+def settings_for(registry: Registry[ProviderFactory], kind: str) -> type[BaseModel] | None:
+    """The model of the settings of `kind`; `None` when it is not known, cannot be imported (which
+    is told when the provider is made), or checks its settings itself."""
+    if kind not in registry:
+        return None
+    try:
+        settings = getattr(registry.get(kind), "Settings", None)
+    except MusterError:
+        return None
+    if isinstance(settings, type) and issubclass(settings, BaseModel):
+        return settings
+    return None
+
+
+async def _close(name: str, provider: Provider) -> str | None:
+    """Close it; what went wrong, if anything did."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await close_provider(provider)
+    except TimeoutError:
+        return f'target "{name}" did not close within {CLOSE_SECONDS:g} s'
+    except Exception as error:
+        return f'target "{name}" failed to close: {describe_failure(error)}'
+    return None

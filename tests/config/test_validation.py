@@ -1,0 +1,86 @@
+"""Pydantic's findings, told with places and the nearest names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import AliasChoices, Field
+
+from muster.config.document import Place, parse_yaml
+from muster.config.validation import FileModel, field_names, problems_at, validate
+from muster.errors import ConfigError
+from muster.target import Secret
+
+
+class Inner(FileModel):
+    size: int = 1
+    kind: Literal["small", "large"] = "small"
+
+
+class Outer(FileModel):
+    name: str
+    inner: Inner = Inner()
+    many: list[Inner] = Field(default_factory=list)
+    either: int | list[str] = 0
+    url: str | None = Field(None, validation_alias=AliasChoices("url", "endpoint"))
+
+
+def messages(text: str) -> list[str]:
+    document = parse_yaml(text, Path("f.yaml"))
+    with pytest.raises(ConfigError) as caught:
+        validate(Outer, document.data["it"], document, ("it",))
+    return str(caught.value).splitlines()
+
+
+def test_unknown_fields_name_the_nearest() -> None:
+    assert messages("it:\n  nmae: x\n  name: x\n") == [
+        'f.yaml:2:3: it.nmae: unknown field "nmae" (did you mean "name"?)'
+    ]
+
+
+def test_unknown_fields_within_lists_know_their_own_model() -> None:
+    assert messages("it:\n  name: x\n  many:\n    - size: 1\n    - sise: 2\n") == [
+        'f.yaml:5:7: it.many[1].sise: unknown field "sise" (did you mean "size"?)'
+    ]
+
+
+def test_with_nothing_near_all_are_told() -> None:
+    (message,) = messages("it: {name: x, inner: {zzz: 1}}")
+    assert message.endswith('unknown field "zzz" (known: kind, size)')
+
+
+def test_every_mistake_is_told_with_its_place() -> None:
+    assert messages("it:\n  inner: {size: many, kind: huge}\n  either: {}\n") == [
+        'f.yaml:2:3: it.name: "name" is required',
+        'f.yaml:2:17: it.inner.size: expected integer, found "many"',
+        "f.yaml:2:29: it.inner.kind: expected 'small' or 'large', found \"huge\"",
+        "f.yaml:3:11: it.either: expected integer, found a mapping",
+    ]
+
+
+def test_what_is_good_is_returned() -> None:
+    document = parse_yaml("name: x\nendpoint: u\n")
+    assert validate(Outer, document.data, document) == Outer(name="x", url="u")
+
+
+def test_names_and_aliases_are_known() -> None:
+    assert field_names(Outer) == {"name", "inner", "many", "either", "url", "endpoint"}
+
+
+def test_secrets_are_not_shown() -> None:
+    document = parse_yaml("size: '{}'")
+    with pytest.raises(ConfigError) as caught:
+        validate(Inner, {"size": Secret("hush-hush")}, document)
+    assert str(caught.value) == "line 1:7: size: expected integer, found a secret"
+
+
+def test_data_gathered_from_several_places() -> None:
+    first, second = parse_yaml("a: {size: x}", Path("1")), parse_yaml("b: y", Path("2"))
+    places = {"size": Place(first, ("a", "size")), "kind": Place(second, ("b",))}
+    try:
+        Inner.model_validate({"size": "x", "kind": "y"})
+    except ValueError as error:
+        found = problems_at(error, Inner, lambda loc: (places[str(loc[0])], loc[1:]))  # type: ignore[arg-type]
+    assert [(str(p.path), p.line, p.field) for p in found] == [("1", 1, "a.size"), ("2", 1, "b")]
