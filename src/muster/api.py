@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
     from muster.evals.case import Case
-    from muster.evals.evaluation import EvalOptions
     from muster.evals.evaluation import Evaluation as _Run
     from muster.evals.results import CaseResult
     from muster.provider import Provider
@@ -39,9 +38,7 @@ def register(
     """
     from muster.providers import providers
 
-    if factory is None:
-        return providers.register(name, override=override)
-    return providers.register(name, factory, override=override)
+    return _register(providers, name, factory, override)
 
 
 @overload
@@ -60,9 +57,13 @@ def register_grader(
     """
     from muster.evals.graders import graders
 
+    return _register(graders, name, factory, override)
+
+
+def _register(registry: Any, name: str, factory: Any, override: bool) -> Any:
     if factory is None:
-        return graders.register(name, override=override)
-    return graders.register(name, factory, override=override)
+        return registry.register(name, override=override)
+    return registry.register(name, factory, override=override)
 
 
 class Evaluation:
@@ -112,9 +113,7 @@ class Evaluation:
         try:
             import pandas
         except ImportError:
-            raise ImportError(
-                "to_pandas() needs pandas: pip install 'muster-ai[pandas]'"
-            ) from None
+            raise ImportError("to_pandas() needs pandas: pip install 'muster-ai[pandas]'") from None
         return pandas.DataFrame([result.to_dict() for result in self])
 
     def __repr__(self) -> str:

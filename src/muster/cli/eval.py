@@ -27,46 +27,100 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
 
 @click.command("eval")
 @click.argument("paths", nargs=-1, metavar="PATH...")
-@click.option("-t", "--target", "targets", multiple=True, metavar="NAME",
-              help="Target to measure; may be given several times. Default: what the suite names.")
-@click.option("--targets", "targets_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="The targets file, instead of the one found by walking up.")
+@click.option(
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    help="Target to measure; may be given several times. Default: what the suite names.",
+)
+@click.option(
+    "--targets",
+    "targets_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The targets file, instead of the one found by walking up.",
+)
 @click.option("-w", "--workers", type=click.IntRange(min=1), help="Calls at a time, each target.")
 @click.option("--tag", "tags", multiple=True, help="Only cases with this tag (all of them).")
 @click.option("--exclude-tag", "exclude_tags", multiple=True, help="No cases with this tag.")
-@click.option("--filter", "filters", multiple=True, metavar="EXPR",
-              help="key=glob on metadata and vars, or a regular expression on the id.")
-@click.option("--test-id", "test_ids", multiple=True, metavar="GLOB",
-              help="Only these ids (any of them).")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="EXPR",
+    help="key=glob on metadata and vars, or a regular expression on the id.",
+)
+@click.option(
+    "--test-id", "test_ids", multiple=True, metavar="GLOB", help="Only these ids (any of them)."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="The first N cases of each suite.")
 @click.option("--repeat", type=click.IntRange(min=1), help="Run each case N times.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which a case is ok.")
-@click.option("--budget-usd", type=click.FloatRange(min=0, min_open=True),
-              help="Begin no call when this much is spent.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="Bound on the whole run; what is not done can be resumed.")
-@click.option("--case-timeout", "--agent-timeout", "case_timeout",
-              type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="Bound on each case.")
-@click.option("--max-retries", type=click.IntRange(min=0),
-              help="Further tries of a call that a retry can help.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where the run is kept. Default: .muster/results/TIME-SUITE.")
-@click.option("--resume", is_flag=False, flag_value=_LATEST, metavar="[DIR]",
-              help="Complete an earlier run: this folder, or the latest. Errors are tried again.")
+@click.option(
+    "--budget-usd",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Begin no call when this much is spent.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Bound on the whole run; what is not done can be resumed.",
+)
+@click.option(
+    "--case-timeout",
+    "--agent-timeout",
+    "case_timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Bound on each case.",
+)
+@click.option(
+    "--max-retries",
+    type=click.IntRange(min=0),
+    help="Further tries of a call that a retry can help.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the run is kept. Default: .muster/results/TIME-SUITE.",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=_LATEST,
+    metavar="[DIR]",
+    help="Complete an earlier run: this folder, or the latest. Errors are tried again.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would run, and how many calls it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each result.")
-@click.option("--safe", is_flag=True,
-              help="For files one did not write: no project Python, no commands, no functions, no "
-              "paths outside the project.")
-@click.option("--skip-invalid", is_flag=True,
-              help="Leave out tests that are not valid, and name them in the summary.")
-@click.option("--allow-outside", is_flag=True,
-              help="Let suites and targets read files outside the project.")
-@click.option("--allow-errors", type=click.IntRange(min=0), default=0, metavar="N",
-              help="Up to N execution errors do not fail the run.")
+@click.option(
+    "--safe",
+    is_flag=True,
+    help="For files one did not write: no project Python, no commands, no functions, no "
+    "paths outside the project.",
+)
+@click.option(
+    "--skip-invalid",
+    is_flag=True,
+    help="Leave out tests that are not valid, and name them in the summary.",
+)
+@click.option(
+    "--allow-outside", is_flag=True, help="Let suites and targets read files outside the project."
+)
+@click.option(
+    "--allow-errors",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Up to N execution errors do not fail the run.",
+)
 @click.option("--fail-on-error", is_flag=True, help="Stop at the first execution error.")
 @click.option("--no-gate", is_flag=True, help="Failing cases do not fail the command.")
 def eval_command(**given: Any) -> int:
@@ -94,9 +148,7 @@ def _options(given: dict[str, Any]) -> EvalOptions:
     names = ("paths", "targets", "targets_file", "workers", "limit", "repeat", "threshold",
              "budget_usd", "timeout", "case_timeout", "max_retries", "output", "safe",
              "skip_invalid", "allow_outside", "fail_on_error")  # fmt: skip
-    selection = Selection(
-        given["tags"], given["exclude_tags"], given["test_ids"], given["filters"]
-    )
+    selection = Selection(given["tags"], given["exclude_tags"], given["test_ids"], given["filters"])
     return EvalOptions(**{name: given[name] for name in names}, selection=selection)
 
 

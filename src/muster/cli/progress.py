@@ -102,7 +102,7 @@ class Progress(AbstractContextManager["Progress"]):
         if self._cost is not None:
             parts.append(format_money(self._cost))
         left = self.total - self._count
-        if 0 < left and rate > 0 and left / rate >= 1:
+        if left > 0 and rate > 0 and left / rate >= 1:
             parts.append(f"{_clock(left / rate)} left")
         return "  ".join(parts)
 

@@ -35,9 +35,7 @@ def list_providers(as_json: bool = False) -> None:
     if as_json:
         import json
 
-        rows = [
-            {"name": e.name, "source": e.source, "location": e.location} for e in entries
-        ]
+        rows = [{"name": e.name, "source": e.source, "location": e.location} for e in entries]
         click.echo(json.dumps({"providers": rows, "failures": scoped.failures}, indent=2))
     else:
         rows_of_text = [(e.name, e.source, e.location) for e in entries]

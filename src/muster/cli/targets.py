@@ -101,10 +101,12 @@ def show(name: str, targets_file: Path | None, safe: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @_file_option
 @_safe_option
-@click.option("--prompt", default="Reply with the word: ready", show_default=True,
-              help="What is asked.")
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS",
-              help="Bound on each call.")
+@click.option(
+    "--prompt", default="Reply with the word: ready", show_default=True, help="What is asked."
+)
+@click.option(
+    "--timeout", default=60.0, show_default=True, metavar="SECONDS", help="Bound on each call."
+)
 def check(
     names: tuple[str, ...], targets_file: Path | None, safe: bool, prompt: str, timeout: float
 ) -> int:

@@ -22,11 +22,20 @@ _TARGET_FILES = ("targets.yaml", "targets.yml", "providers.yaml", "providers.yml
 
 @click.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
-@click.option("--targets", "targets_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="The targets file, instead of the one found by walking up.")
+@click.option(
+    "--targets",
+    "targets_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The targets file, instead of the one found by walking up.",
+)
 @click.option("--safe", is_flag=True, help="Run no project code while checking.")
-@click.option("--max-warnings", type=click.IntRange(min=0), metavar="N",
-              help="More than N warnings are a failure.")
+@click.option(
+    "--max-warnings",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="More than N warnings are a failure.",
+)
 def validate(
     paths: tuple[str, ...], targets_file: Path | None, safe: bool, max_warnings: int | None
 ) -> int:

@@ -44,9 +44,7 @@ def make_request(
     )
 
 
-def history_after(
-    history: tuple[Message, ...], window: int | None
-) -> tuple[Message, ...]:
+def history_after(history: tuple[Message, ...], window: int | None) -> tuple[Message, ...]:
     """The messages that the next turn is shown: the leading system messages and, with a window,
     the last `window` exchanges, beginning with a user message."""
     if window is None:

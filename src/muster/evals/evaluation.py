@@ -16,7 +16,7 @@ from muster.config.environment import load_environment
 from muster.config.project import Project, find_project
 from muster.config.secrets import Masker, masked_config, secret_values
 from muster.config.targets import TargetCatalog, load_catalog
-from muster.errors import MusterError, UsageError
+from muster.errors import UsageError
 from muster.evals.case import Case, Suite
 from muster.evals.discovery import find_suites
 from muster.evals.graders import graders
@@ -37,9 +37,19 @@ from muster.evals.suite import load_suite
 from muster.evals.summary import RunTotals
 from muster.provider import Provider
 from muster.providers import providers
+from muster.target import ResolvedTarget
 from muster.targets import OpenTarget, Overrides, TargetPool
 
-__all__ = ("EvalOptions", "Evaluation", "Plan", "PlannedJob", "Workspace", "options_of", "prepare", "run")
+__all__ = (
+    "EvalOptions",
+    "Evaluation",
+    "Plan",
+    "PlannedJob",
+    "Workspace",
+    "options_of",
+    "prepare",
+    "run",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,18 +152,20 @@ def prepare(
     cwd: Path | None = None,
     environ: Mapping[str, str] | None = None,
     suites: Sequence[Suite] | None = None,
+    given: Mapping[str, Provider] | None = None,
 ) -> Plan:
     """Find and check everything that a run needs; no target is asked anything.
 
     Args:
         suites: suites made in memory; `options.paths` is then not looked at.
+        given: targets that are objects already, by name; the caller closes them.
 
     Raises:
         MusterError: what is wrong with the files or the options.
     """
     here = cwd or Path.cwd()
     base = os.environ if environ is None else environ
-    builder = _PlanBuilder(options, here, base)
+    builder = _PlanBuilder(options, here, base, given or {})
     if suites is None:
         for path in find_suites(options.paths, here):
             builder.add_file(path)
@@ -164,8 +176,15 @@ def prepare(
 
 
 class _PlanBuilder:
-    def __init__(self, options: EvalOptions, here: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        options: EvalOptions,
+        here: Path,
+        environ: Mapping[str, str],
+        given: Mapping[str, Provider],
+    ) -> None:
         self.options = options
+        self.given = given
         self.here = here
         self.environ = environ
         self.jobs: list[PlannedJob] = []
@@ -208,10 +227,17 @@ class _PlanBuilder:
         predicate = self.options.selection.predicate(suite)
         for name in self._target_names(suite, workspace):
             selected = self._selected(suite, name, predicate, workspace)
-            job = PlannedJob(suite, eval_path, workspace.pool.open(name), workspace, selected)
+            job = PlannedJob(suite, eval_path, self._open(name, workspace), workspace, selected)
             self._count(job)
             if job.cases:
                 self.jobs.append(job)
+
+    def _open(self, name: str, workspace: Workspace) -> OpenTarget:
+        provider = self.given.get(name)
+        if provider is None:
+            return workspace.pool.open(name)
+        resolved = ResolvedTarget(name=name, provider=type(provider).__name__)
+        return OpenTarget(name, resolved, provider, None)
 
     def finish(self) -> Plan:
         """The plan. Raises `UsageError` when nothing is left to run."""
@@ -220,6 +246,8 @@ class _PlanBuilder:
             why = f"no test matches {asked.describe()}" if asked else "the suites have no tests"
             raise UsageError(why)
         assert self.first_project is not None
+        for workspace in self.workspaces.values():
+            self._warn(workspace.catalog.warnings)
         return Plan(
             self.options,
             self.jobs,
@@ -250,7 +278,6 @@ class _PlanBuilder:
         if workspace is None:
             registry = providers.for_project(project.provider_folders, safe=options.safe)
             self._warn(registry.failures)
-            self._warn(catalog.warnings)
             overrides = Overrides(workers=options.workers, max_retries=options.max_retries)
             pool = TargetPool(catalog, registry, overrides)
             workspace = self.workspaces[key] = Workspace(project, env, catalog, pool)
@@ -260,9 +287,9 @@ class _PlanBuilder:
         if self.options.targets:
             return list(dict.fromkeys(self.options.targets))
         names = list(suite.targets)
-        if not names and len(suite.case_targets) == 0:
-            names = [workspace.catalog.default_target(workspace.env)]
-        elif not names and self._some_case_names_none(suite):
+        if (not names and len(suite.case_targets) == 0) or (
+            not names and self._some_case_names_none(suite)
+        ):
             names = [workspace.catalog.default_target(workspace.env)]
         return list(dict.fromkeys([*names, *suite.case_targets]))
 

@@ -164,9 +164,7 @@ def read_results(folder: Path) -> Iterator[CaseResult]:
         raise UsageError(f"{folder}: no {RESULTS_FILE} there; is it the folder of a run?") from None
 
 
-def resume_results(
-    folder: Path, keep: Callable[[CaseResult], bool]
-) -> Iterator[CaseResult]:
+def resume_results(folder: Path, keep: Callable[[CaseResult], bool]) -> Iterator[CaseResult]:
     """Yield the results that stay, after dropping torn lines, repeats, and those not to `keep`.
 
     The file is rewritten beside itself and renamed, so that a kill in between loses nothing. The

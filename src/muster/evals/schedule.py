@@ -90,7 +90,6 @@ class Schedule:
 
     def _open(self, item: Item) -> bool:
         return any(
-            name in self._planned
-            and (name, item.case.prompt, item.repeat) not in self._outcomes
+            name in self._planned and (name, item.case.prompt, item.repeat) not in self._outcomes
             for name in item.case.depends_on
         )

@@ -79,9 +79,7 @@ def _compile(text: str) -> Callable[[Case], bool]:
 
 
 def _matches(case: Case, key: str, glob: str) -> bool:
-    values: list[object] = [
-        source[key] for source in (case.metadata, case.vars) if key in source
-    ]
+    values: list[object] = [source[key] for source in (case.metadata, case.vars) if key in source]
     if key in ("id", "category", "conversation_id"):
         values.append(getattr(case, key))
     flat = [

@@ -86,7 +86,9 @@ def format_table(
     lines = []
     for row in [header, *rows]:
         cells = [
-            text.rjust(width) if right_from is not None and column >= right_from else text.ljust(width)
+            text.rjust(width)
+            if right_from is not None and column >= right_from
+            else text.ljust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
