@@ -38,7 +38,8 @@ def register(
     """
     from muster.providers import providers
 
-    return _register(providers, name, factory, override)
+    made: F | Callable[[F], F] = _register(providers, name, factory, override)
+    return made
 
 
 @overload
@@ -57,7 +58,8 @@ def register_grader(
     """
     from muster.evals.graders import graders
 
-    return _register(graders, name, factory, override)
+    made: F | Callable[[F], F] = _register(graders, name, factory, override)
+    return made
 
 
 def _register(registry: Any, name: str, factory: Any, override: bool) -> Any:

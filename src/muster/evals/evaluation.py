@@ -60,7 +60,7 @@ class EvalOptions:
     targets: tuple[str, ...] = ()
     targets_file: Path | None = None
     workers: int | None = None
-    selection: Selection = Selection()
+    selection: Selection = field(default_factory=Selection)
     limit: int | None = None
     """Cases of each suite."""
     repeat: int | None = None
@@ -373,7 +373,7 @@ async def run(
     )
     writer = ResultsWriter(folder, masker.mask_bytes if masker else None)
     try:
-        return await _run_in(plan, folder, writer, observe, resume is not None, stop)
+        return await _run_in(plan, folder, writer, observe, stop, resuming=resume is not None)
     finally:
         writer.close()
 
@@ -383,8 +383,9 @@ async def _run_in(
     folder: Path,
     writer: ResultsWriter,
     observe: Callable[[int, int], Observer] | None,
-    resuming: bool,
     stop: asyncio.Event | None,
+    *,
+    resuming: bool,
 ) -> Evaluation:
     options = plan.options
     totals = RunTotals(plan.targets, repeated=plan.results > sum(job.cases for job in plan.jobs))

@@ -56,7 +56,7 @@ class _CaseFailed(Exception):
 class _Record:
     """What is known of a case so far: an error later on does not lose the answers before it."""
 
-    started_at: str = field(default_factory=lambda: _now())
+    started_at: str = field(default_factory=lambda: _now())  # noqa: PLW0108 - defined below
     usage: TokenUsage | None = None
     cost_usd: float | None = None
     duration_ms: float = 0.0
