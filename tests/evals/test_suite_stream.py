@@ -13,22 +13,25 @@ from muster.errors import ConfigError
 from muster.evals.suite import load_suite
 
 _MEASURE = """
-import json, resource, sys, time
+import json, re, sys, time
 from pathlib import Path
 from muster.evals.suite import load_suite
 
 started = time.process_time()
 suite = load_suite(Path(sys.argv[1]), env={}, project_root=Path(sys.argv[1]).parent)
 passes = [sum(len(case.graders) for case in suite.cases()) for _ in range(2)]
+# Not ru_maxrss: that counts the parent's memory too, from before the exec.
+status = Path("/proc/self/status").read_text()
 print(json.dumps({
     "count": suite.count,
     "passes": passes,
     "seconds": time.process_time() - started,
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "peak_mb": int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 1024,
 }))
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
 def test_a_hundred_thousand_cases(tmp_path: Path) -> None:
     with (tmp_path / "big.jsonl").open("w") as file:
         for n in range(100_000):
