@@ -160,7 +160,7 @@ async def aevaluate(
         MusterError: the suite, the targets or the options are wrong; nothing was called.
     """
     from muster.evals.evaluation import EvalOptions, prepare, run
-    from muster.evals.suite import suite_from_cases
+    from muster.evals.suites.load import suite_from_cases
 
     paths, cases = _split(suite)
     names, given = _targets(target)

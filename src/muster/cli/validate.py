@@ -10,8 +10,8 @@ from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.config.targets import load_catalog
 from muster.errors import MusterError, UsageError
-from muster.evals.discovery import find_suites
 from muster.evals.evaluation import EvalOptions, prepare
+from muster.evals.suites.discovery import find_suites
 from muster.providers import providers
 from muster.targets import TargetPool
 

@@ -18,7 +18,6 @@ from muster.config.secrets import Masker, masked_config, secret_values
 from muster.config.targets import TargetCatalog, load_catalog
 from muster.errors import UsageError
 from muster.evals.case import Case, Suite
-from muster.evals.discovery import find_suites
 from muster.evals.graders import graders
 from muster.evals.provenance import git_commit, versions
 from muster.evals.results import (
@@ -33,7 +32,8 @@ from muster.evals.results import (
 )
 from muster.evals.runner import DEFAULT_WORKERS, Job, Observer, Outcome, RunLimits, run_jobs
 from muster.evals.selection import Selection
-from muster.evals.suite import load_suite
+from muster.evals.suites.discovery import find_suites
+from muster.evals.suites.load import load_suite
 from muster.evals.summary import RunTotals
 from muster.provider import Provider
 from muster.providers import providers

@@ -14,7 +14,7 @@ NAMES = ("suite", "targets", "result")
 def schema_of(name: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) called `name`, one of `NAMES`."""
     if name == "suite":
-        from muster.evals.suite_models import suite_schema
+        from muster.evals.suites.models import suite_schema
 
         return suite_schema()
     if name == "targets":

@@ -1,0 +1,254 @@
+"""What tests inherit: the suite's settings, its `default_test` and a scenario's `config`.
+
+Each is a `Layer`; the nearer one wins, lists of assertions and metadata add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from muster.config.document import Place, read_text, read_yaml
+from muster.errors import ConfigError
+from muster.evals.graders.base import BoundGrader, GraderFactory
+from muster.evals.graders.load import bind_graders
+from muster.evals.graders.templates import TemplateFiles
+from muster.evals.suites.messages import FileFinder
+from muster.evals.suites.models import DefaultTest
+from muster.evals.suites.notes import Notes
+from muster.evals.suites.prompts import Prompt
+from muster.evals.suites.targets import SuiteTargets
+from muster.evals.suites.variables import has_braces
+from muster.registry import Registry
+
+__all__ = (
+    "Binder",
+    "GraderList",
+    "Layer",
+    "SuiteSettings",
+    "layer_of",
+    "loaded_vars",
+    "merged_metadata",
+    "over",
+)
+
+
+class Binder:
+    """Builds graders from what suites write."""
+
+    def __init__(
+        self,
+        registry: Registry[GraderFactory],
+        *,
+        base_dir: Path,
+        project_root: Path,
+        safe: bool,
+        notes: Notes,
+    ) -> None:
+        self._registry = registry
+        self._base_dir = base_dir
+        self._project_root = project_root
+        self._safe = safe
+        self._notes = notes
+        self.templates = TemplateFiles()
+
+    def bind(
+        self,
+        entries: list[Any],
+        place: Place,
+        substitute: Callable[[object], object] | None,
+    ) -> tuple[BoundGrader, ...]:
+        """The graders of the list at `place`; `substitute` fills in a test's variables.
+
+        Raises:
+            ConfigError: one problem for each mistake.
+        """
+        path = place.document.path
+        warnings: list[str] = []
+        bound = bind_graders(
+            entries,
+            document=place.document,
+            location=place.location,
+            base_dir=path.parent if path is not None else self._base_dir,
+            project_root=self._project_root,
+            registry=self._registry,
+            safe=self._safe,
+            substitute=substitute,
+            warnings=warnings,
+            templates=self.templates,
+        )
+        for line in warnings:
+            self._notes(line)
+        return bound
+
+    def listed(self, entries: list[Any], place: Place) -> GraderList:
+        """The list at `place`; built here and now unless variables are in it."""
+        varies = False
+
+        def watch(text: object) -> object:
+            nonlocal varies
+            varies = varies or has_braces(text)
+            return text
+
+        try:
+            shared = self.bind(entries, place, watch)
+        except ConfigError:
+            if not varies:
+                raise
+            # Settings such as `value: "{{ answer }}"` may be wrong only until they are filled in.
+            return GraderList(entries, place, None)
+        return GraderList(entries, place, None if varies else shared)
+
+
+@dataclass(frozen=True, slots=True)
+class GraderList:
+    """A list of assertions; `shared` are its graders when they are the same for all tests."""
+
+    entries: list[Any]
+    place: Place
+    shared: tuple[BoundGrader, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What tests take where they say nothing."""
+
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    graders: tuple[GraderList, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    threshold: float | None = None
+    repeat: int | None = None
+    timeout_seconds: float | None = None
+    targets: tuple[str, ...] | None = None
+    prompts: tuple[str, ...] | None = None
+    """Labels of the only prompts to use."""
+    prefix: str = ""
+    suffix: str = ""
+    response_schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteSettings:
+    """What a suite says for all its tests."""
+
+    name: str
+    base_dir: Path
+    layer: Layer
+    category: str | None = None
+    input: Any = None
+    input_place: Place
+    input_files: tuple[str, ...] = ()
+    input_files_place: Place
+    prompts: tuple[Prompt, ...] = ()
+    files_in_vars: bool = False
+    """v5: a variable `file://…` is that file's content."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def over(upper: Layer, lower: Layer) -> Layer:
+    """Both as one; `upper` is the nearer to the test."""
+
+    def first(name: str) -> Any:
+        value = getattr(upper, name)
+        return getattr(lower, name) if value is None else value
+
+    return Layer(
+        vars={**lower.vars, **upper.vars},
+        graders=upper.graders + lower.graders,
+        metadata=merged_metadata(lower.metadata, upper.metadata),
+        tags=tuple(dict.fromkeys((*lower.tags, *upper.tags))),
+        threshold=first("threshold"),
+        repeat=first("repeat"),
+        timeout_seconds=first("timeout_seconds"),
+        targets=first("targets"),
+        prompts=first("prompts"),
+        prefix=upper.prefix or lower.prefix,
+        suffix=upper.suffix or lower.suffix,
+        response_schema=first("response_schema"),
+    )
+
+
+def merged_metadata(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`upper` wins, but lists are joined, what is twice in them once."""
+    if not lower:
+        return upper
+    if not upper:
+        return lower
+    merged = {**lower, **upper}
+    for key in lower.keys() & upper.keys():
+        below, above = lower[key], upper[key]
+        if isinstance(below, list) and isinstance(above, list):
+            joined: list[Any] = []
+            for item in (*below, *above):
+                if item not in joined:
+                    joined.append(item)
+            merged[key] = joined
+    return merged
+
+
+def layer_of(
+    entry: DefaultTest,
+    place: Place,
+    binder: Binder,
+    *,
+    targets: SuiteTargets,
+    files: FileFinder,
+    files_in_vars: bool,
+) -> Layer:
+    """The layer that a `default_test`, or a scenario's `config`, stands for."""
+    options = entry.options
+    graders: tuple[GraderList, ...] = ()
+    if entry.assertions:
+        graders = (binder.listed(entry.assertions, place.at("assertions")),)
+    variables: Mapping[str, Any] = entry.vars or {}
+    if files_in_vars:
+        variables = loaded_vars(variables, place.at("vars"), files)
+    repeat = entry.repeat
+    if repeat is None and options is not None:
+        repeat = options.repeat
+    return Layer(
+        vars=variables,
+        graders=graders,
+        metadata=entry.metadata or {},
+        tags=tuple(entry.tags or ()),
+        threshold=entry.threshold,
+        repeat=repeat,
+        timeout_seconds=entry.timeout_seconds,
+        targets=targets.of(entry, place) or None,
+        prompts=wanted_prompts(entry.prompts),
+        prefix=options.prefix if options is not None else "",
+        suffix=options.suffix if options is not None else "",
+        response_schema=entry.response_schema,
+    )
+
+
+def wanted_prompts(value: str | list[str] | None) -> tuple[str, ...] | None:
+    """The labels that `prompts` of a test names."""
+    if value is None:
+        return None
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def loaded_vars(variables: Mapping[str, Any], place: Place, files: FileFinder) -> Mapping[str, Any]:
+    """The variables; those that are `file://…` as the file's text, or its data (YAML, JSON)."""
+    if not any(isinstance(v, str) and v.startswith("file://") for v in variables.values()):
+        return variables
+    return {
+        name: _file_value(value, place.at(name), files)
+        if isinstance(value, str) and value.startswith("file://")
+        else value
+        for name, value in variables.items()
+    }
+
+
+def _file_value(value: str, place: Place, files: FileFinder) -> Any:
+    path = files.find(value, place)
+    suffix = path.suffix.lower()
+    if suffix in (".py", ".js", ".cjs", ".mjs", ".ts"):
+        raise ConfigError(place.problem("a variable cannot be made by code; name a data file"))
+    if suffix in (".yaml", ".yml", ".json"):
+        return read_yaml(path).data
+    return read_text(path)
