@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import builtins
 import sys
 
 import pytest
@@ -200,6 +201,20 @@ def test_a_project_file_that_fails_is_named_and_the_rest_load(registry, folder):
     with pytest.raises(UnknownName) as caught:
         scoped.get("half-done")
     assert f"not loaded:\n  {path}/b_broken.py:4: ZeroDivisionError" in str(caught.value)
+    assert "half" not in scoped  # what fails half-way has registered nothing
+
+
+def test_a_project_file_registers_for_its_own_registry_only(registry, folder, monkeypatch):
+    other = Registry("gadget")
+    monkeypatch.setattr(builtins, "gadgets", other, raising=False)
+    path = folder(x="plugins.register('x', print)\ngadgets.register('y', print)\n")
+    scoped = registry.for_project([path])
+    assert scoped.failures == [
+        f'{path}/x.py:3: UsageError: a file in .muster/plugins cannot register the gadget "y"; '
+        "it belongs into a file in .muster/gadgets"
+    ]
+    assert "x" not in scoped
+    assert "y" not in other
 
 
 def test_a_project_may_override_a_built_in_when_it_says_so(registry, folder):

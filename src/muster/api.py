@@ -159,7 +159,8 @@ async def aevaluate(
     Raises:
         MusterError: the suite, the targets or the options are wrong; nothing was called.
     """
-    from muster.evals.evaluation import EvalOptions, prepare, run
+    from muster.evals.evaluation import run
+    from muster.evals.plan import EvalOptions, prepare
     from muster.evals.suites.load import suite_from_cases
 
     paths, cases = _split(suite)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
@@ -38,12 +38,17 @@ class Entry:
 
 
 @dataclass(slots=True)
-class _Receiver:
-    """The project file that is being run, and the registry that gets what it registers."""
+class _Loading:
+    """The project file that is being run, and what it has registered so far."""
 
-    registry: Any
+    base: Any
+    scoped: Any
     path: Path
-    received: int = 0
+    received: dict[str, Any] = field(default_factory=dict)
+
+
+# While a project file runs, what it registers goes to the project's registry, once it has ended.
+_loading: ContextVar[_Loading | None] = ContextVar("muster_loading", default=None)
 
 
 class Registry(Generic[F]):
@@ -68,10 +73,6 @@ class Registry(Generic[F]):
         """Project files that failed to import: file, line and error, one string each."""
         self.safe = False
         """True: project code, entry points and dotted paths are refused."""
-        # While a project file runs, what it registers goes to the project's registry.
-        self._receiver: ContextVar[_Receiver | None] = ContextVar(
-            f"muster_registering_{noun}", default=None
-        )
 
     @overload
     def register(self, name: str, factory: F, *, override: bool = False) -> F: ...
@@ -170,10 +171,9 @@ class Registry(Generic[F]):
             raise UsageError(
                 f'"{name}" is a built-in {self.noun}; register it with override=True to replace it'
             )
-        receiver = self._receiver.get()
-        if receiver is not None:
-            receiver.received += 1
-            receiver.registry._receive(name, factory, receiver.path, override=override)
+        loading = _loading.get()
+        if loading is not None:
+            self._receive(name, factory, loading, override=override)
             return
         if name in self._code and not override and self._code[name][0] is not factory:
             raise UsageError(
@@ -182,30 +182,38 @@ class Registry(Generic[F]):
         module = getattr(factory, "__module__", "") or ""
         self._code[name] = (factory, f"{module}:{getattr(factory, '__qualname__', name)}")
 
-    def _receive(self, name: str, factory: F, path: Path, *, override: bool) -> None:
-        taken = self._project.get(name)
-        if taken is not None:
-            if Path(taken[1]).parent != path.parent:
-                return  # a nearer folder has it
-            if not override:
-                raise UsageError(f'{self.noun} "{name}" is registered already, by {taken[1]}')
-        self._project[name] = (factory, str(path))
+    def _receive(self, name: str, factory: F, loading: _Loading, *, override: bool) -> None:
+        if loading.base is not self:
+            raise UsageError(
+                f'a file in .muster/{loading.base.group} cannot register the {self.noun} "{name}"; '
+                f"it belongs into a file in .muster/{self.group}"
+            )
+        taken = loading.scoped._project.get(name)
+        same_folder = taken is not None and Path(taken[1]).parent == loading.path.parent
+        if not override and (same_folder or name in loading.received):
+            where = taken[1] if taken is not None else loading.path
+            raise UsageError(f'{self.noun} "{name}" is registered already, by {where}')
+        loading.received[name] = factory
 
     def _load_project_file(self, path: Path, scoped: Registry[F]) -> None:
         digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-        receiver = _Receiver(scoped, path)
-        token = self._receiver.set(receiver)
+        loading = _Loading(self, scoped, path)
+        token = _loading.set(loading)
         try:
             import_file(path, name=f"_muster_{self.group}_{digest}_{path.stem}")
         except CodeError as error:
             scoped.failures.append(str(error))
             return
         finally:
-            self._receiver.reset(token)
-        if not receiver.received:
+            _loading.reset(token)
+        if not loading.received:
             scoped.failures.append(
                 f'{path}: registers no {self.noun}; it should call muster.register("name", factory)'
             )
+        for name, factory in loading.received.items():
+            taken = scoped._project.get(name)
+            if taken is None or Path(taken[1]).parent == path.parent:  # else a nearer folder has it
+                scoped._project[name] = (factory, str(path))
 
     def _find(self, name: str, search: Path | None) -> tuple[F, Entry]:
         for table, source in ((self._code, "code"), (self._project, "project")):

@@ -13,8 +13,10 @@ import click
 
 from muster.cli.progress import Progress
 from muster.errors import UsageError
-from muster.evals.evaluation import EvalOptions, Evaluation, Plan, options_of, prepare, run
+from muster.evals.evaluation import Evaluation, run
+from muster.evals.plan import EvalOptions, Plan, prepare
 from muster.evals.results import RUN_FILE
+from muster.evals.resume import resumed_options
 from muster.evals.selection import Selection
 from muster.reports.terminal import format_table, render_summary
 
@@ -166,15 +168,7 @@ def _resume(
         folder = options.output if options.output is not None else _latest_run()
     else:
         folder = Path(asked)
-    if options.paths:
-        return folder, options, None
-    stored, cwd = options_of(folder)
-    changed = {
-        name: value
-        for name in ("workers", "budget_usd", "timeout", "case_timeout", "max_retries")
-        if (value := getattr(options, name)) is not None
-    }
-    return folder, replace(stored, **changed), cwd
+    return folder, *resumed_options(folder, options)
 
 
 def _latest_run() -> Path:
@@ -227,14 +221,17 @@ async def _run_plan(given: dict[str, Any], plan: Plan, folder: Path | None) -> i
 
 
 def _cancel_on_signals(task: asyncio.Future[Evaluation], stop: asyncio.Event) -> list[int]:
-    """The first Ctrl-C ends the run in order, a second one ends the process."""
+    """The first Ctrl-C ends the run in order, a second one gives the calls under way no more time;
+    from then on the signal is the system's own."""
     loop = asyncio.get_running_loop()
     received: list[int] = []
 
     def on_signal(number: int) -> None:
         received.append(number)
-        loop.remove_signal_handler(number)  # from now on, the default: end at once
-        click.echo("interrupted: ending the calls under way …", err=True)
+        if len(received) == 1:
+            click.echo("interrupted: ending the calls under way …", err=True)
+        else:
+            loop.remove_signal_handler(number)
         stop.set()
         task.cancel()
 

@@ -92,13 +92,22 @@ def _run(arguments: list[str], debug: bool) -> int:
     except MusterError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {_masked(str(error))}", err=True)
         return error.exit_code
     except Exception as error:
         if debug:
             raise
         kind = type(error).__name__
         click.echo(
-            f"error: {kind}: {error}\nThis is a defect of Muster; --debug shows where.", err=True
+            f"error: {kind}: {_masked(str(error))}\n"
+            "This is a defect of Muster; --debug shows where.",
+            err=True,
         )
         return 1
+
+
+def _masked(text: str) -> str:
+    """`text` without the secrets of the environment."""
+    from muster.config.secrets import Masker, environment_secrets
+
+    return Masker(environment_secrets(os.environ)).mask(text)

@@ -13,7 +13,7 @@ import click
 from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.config.secrets import masked_config
-from muster.config.targets import load_catalog
+from muster.config.targets import TargetCatalog, load_catalog
 from muster.errors import MusterError, UsageError
 from muster.provider import ProviderError, ProviderRequest
 from muster.providers import providers
@@ -33,9 +33,14 @@ _safe_option = click.option(
 
 @dataclass(slots=True)
 class _Targets:
-    catalog: Any
+    catalog: TargetCatalog
     pool: TargetPool
-    env: dict[str, str]
+    warnings: list[str]
+
+    def warn(self) -> None:
+        """Tell what is amiss; the catalog learns of some of it only when a target is resolved."""
+        for line in dict.fromkeys([*self.warnings, *self.catalog.warnings]):
+            click.echo(f"warning: {line}", err=True)
 
 
 def _open(targets_file: Path | None, *, safe: bool) -> _Targets:
@@ -43,9 +48,7 @@ def _open(targets_file: Path | None, *, safe: bool) -> _Targets:
     env = load_environment(here)
     catalog = load_catalog(here, explicit=targets_file, env=env, safe=safe)
     registry = providers.for_project(find_project(here).provider_folders, safe=safe)
-    for line in [*catalog.warnings, *registry.failures]:
-        click.echo(f"warning: {line}", err=True)
-    return _Targets(catalog, TargetPool(catalog, registry), env)
+    return _Targets(catalog, TargetPool(catalog, registry), registry.failures)
 
 
 @click.group()
@@ -60,6 +63,7 @@ def list_targets(targets_file: Path | None, as_json: bool) -> None:
     """List the targets of the project, with their providers."""
     found = _open(targets_file, safe=True)
     rows = [found.catalog.outline(name) for name in found.catalog.names]
+    found.warn()
     if as_json:
         click.echo(_json({"file": str(found.catalog.path or ""), "targets": rows}))
         return
@@ -69,7 +73,10 @@ def list_targets(targets_file: Path | None, as_json: bool) -> None:
     click.echo(
         format_table(
             ("target", "provider", "judge", "note"),
-            [(r["name"], r["provider"] or "–", r["judge_target"] or "–", r["note"]) for r in rows],
+            [
+                [row[column] or "–" for column in ("name", "provider", "judge_target", "note")]
+                for row in rows
+            ],
         )
     )
     click.echo(f"\n{found.catalog.path}")
@@ -83,6 +90,7 @@ def show(name: str, targets_file: Path | None, safe: bool) -> None:
     """Show how a target is understood: variables filled in, secrets masked."""
     found = _open(targets_file, safe=safe)
     target = found.catalog.resolve(name)
+    found.warn()
     data: dict[str, Any] = {
         "name": target.name,
         "provider": target.provider,
@@ -94,7 +102,7 @@ def show(name: str, targets_file: Path | None, safe: bool) -> None:
         "base_dir": str(target.base_dir),
         "config": masked_config(target),
     }
-    click.echo(_json(data))
+    click.echo(_json({key: value for key, value in data.items() if value not in (None, [])}))
 
 
 @targets.command("check")
@@ -124,6 +132,7 @@ def check(
 async def _check_all(found: _Targets, names: list[str], prompt: str, timeout: float) -> int:
     try:
         good = [await _check(found, name, prompt, timeout) for name in names]
+        found.warn()
     finally:
         await found.pool.aclose()
     return 0 if all(good) else 1

@@ -10,7 +10,7 @@ from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.config.targets import load_catalog
 from muster.errors import MusterError, UsageError
-from muster.evals.evaluation import EvalOptions, prepare
+from muster.evals.plan import EvalOptions, prepare
 from muster.evals.suites.discovery import find_suites
 from muster.providers import providers
 from muster.targets import TargetPool
@@ -50,7 +50,8 @@ def validate(
     if not paths:
         files = [path] if (path := _own_targets(here, targets_file)) is not None else []
         suites = ["."]
-    good, warnings = 0, 0
+    good = 0
+    warnings: dict[str, None] = {}
     problems: list[str] = []
     for path in _suite_files(suites, here, required=bool(paths), problems=problems):
         options = EvalOptions(paths=(str(path),), targets_file=targets_file, safe=safe)
@@ -60,7 +61,7 @@ def validate(
             problems.append(str(error))
             continue
         good += 1
-        warnings += _warn(plan.warnings)
+        _warn(plan.warnings, warnings)
         count = sum(suite.count for suite in plan.suites)
         click.echo(f"ok  {path}: {count} cases on {', '.join(plan.targets)}")
     for path in files:
@@ -70,7 +71,7 @@ def validate(
             problems.append(str(error))
             continue
         good += 1
-        warnings += _warn(lines)
+        _warn(lines, warnings)
         click.echo(f"ok  {path}: targets {', '.join(names)}")
     for text in dict.fromkeys(problems):
         click.echo(text, err=True)
@@ -78,7 +79,7 @@ def validate(
         raise UsageError("nothing to check: no suite (*.eval.yaml) and no targets.yaml here")
     if problems:
         return 2
-    return 2 if max_warnings is not None and warnings > max_warnings else 0
+    return 2 if max_warnings is not None and len(warnings) > max_warnings else 0
 
 
 def _suite_files(
@@ -119,7 +120,9 @@ def _check_targets(path: Path, *, safe: bool) -> tuple[list[str], list[str]]:
     return list(catalog.names), [*catalog.warnings, *registry.failures]
 
 
-def _warn(lines: list[str]) -> int:
+def _warn(lines: list[str], told: dict[str, None]) -> None:
+    """Tell each warning once: several suites may share the targets file that it is about."""
     for line in lines:
-        click.echo(f"warning: {line}", err=True)
-    return len(lines)
+        if line not in told:
+            told[line] = None
+            click.echo(f"warning: {line}", err=True)

@@ -25,6 +25,8 @@ MASK = "**********"
 MIN_LENGTH = 4
 """Shorter values are not masked in texts: it would tear words apart and hide nothing."""
 
+_MIN_VARIABLE = 8
+
 _NOT_SECRET = frozenset(
     {"dummy", "empty", "fake", "lm-studio", "none", "not-needed", "no-key", "null"}
     | {"ollama", "placeholder", "test", "unused"}
@@ -63,8 +65,15 @@ def secret_values(value: object) -> set[str]:
 
 
 def environment_secrets(variables: Mapping[str, str]) -> set[str]:
-    """The values of the variables that have a secret's name."""
-    return {value for name, value in variables.items() if is_secret_variable(name)}
+    """The values of the variables that have a secret's name.
+
+    Short ones are left out: nobody said that they are secrets, and they may be ordinary words.
+    """
+    return {
+        value
+        for name, value in variables.items()
+        if len(value) >= _MIN_VARIABLE and is_secret_variable(name)
+    }
 
 
 def masked_config(target: ResolvedTarget) -> dict[str, Any]:
@@ -92,7 +101,7 @@ class Masker:
     are left alone.
     """
 
-    __slots__ = ("_bytes", "_bytes_pattern", "_pattern", "_texts")
+    __slots__ = ("_bytes", "_pattern", "_texts")
 
     def __init__(self, values: Iterable[str]) -> None:
         forms = {form for value in values for form in _forms(str(value))}
@@ -100,7 +109,6 @@ class Masker:
         self._texts = sorted(forms, key=lambda form: (-len(form), form))
         self._bytes = [text.encode("utf-8", "surrogatepass") for text in self._texts]
         self._pattern = re.compile("|".join(map(re.escape, self._texts)))
-        self._bytes_pattern = re.compile(b"|".join(map(re.escape, self._bytes)))
 
     def __bool__(self) -> bool:
         return bool(self._texts)
@@ -112,12 +120,19 @@ class Masker:
                 return self._pattern.sub(MASK, text)
         return text
 
-    def mask_bytes(self, data: bytes) -> bytes:
-        """As `mask`, for UTF-8 bytes."""
-        for form in self._bytes:
-            if form in data:
-                return self._bytes_pattern.sub(MASK.encode(), data)
-        return data
+    def mask_all(self, value: Any) -> Any:
+        """Plain data with every text in it masked, keys too."""
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, Mapping):
+            return {self.mask_all(key): self.mask_all(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.mask_all(item) for item in value]
+        return value
+
+    def found_in(self, data: bytes) -> bool:
+        """Whether UTF-8 text holds one of the secrets."""
+        return any(form in data for form in self._bytes)
 
 
 def _forms(value: str) -> set[str]:

@@ -238,8 +238,14 @@ class TargetCatalog:
         """
         try:
             yield
-        except ConfigError:
-            raise
+        except ConfigError as error:
+            resolution = self._resolved.get(target.name)
+            told = any(problem.line is not None for problem in error.problems)
+            if told or resolution is None or resolution.place.document.path is None:
+                raise
+            # A file that the target names is missing or unusable as a whole: say who names it.
+            texts = [str(problem) for problem in error.problems]
+            raise ConfigError(resolution.place.problem(text) for text in texts) from error
         except ValidationError as error:
             raise ConfigError(self._settings_problems(target, error)) from None
         except MusterError as error:

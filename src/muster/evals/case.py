@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from muster.provider import Message
 
 if TYPE_CHECKING:
     from muster.evals.graders.base import BoundGrader
 
-__all__ = ("DEFAULT_THRESHOLD", "Case", "CaseSource", "PromptVariant", "Suite", "Turn")
+__all__ = ("DEFAULT_THRESHOLD", "Case", "Suite", "Turn")
 
 DEFAULT_THRESHOLD = 0.8
 
@@ -73,21 +73,6 @@ class Case:
     def reference_answer(self) -> str | None:
         """The text of the last expected message; `None` without one."""
         return self.expected_output[-1].text if self.expected_output else None
-
-
-@dataclass(frozen=True, slots=True)
-class PromptVariant:
-    """One of a suite's prompt templates (v5 `prompts`)."""
-
-    label: str
-
-
-class CaseSource(Protocol):
-    """Where cases come from; streamed, and can be read more than once."""
-
-    def __call__(self) -> Iterator[Case]:
-        """A fresh pass over the cases, in order."""
-        ...
 
 
 @dataclass(slots=True, kw_only=True)

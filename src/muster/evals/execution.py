@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +20,12 @@ from muster.provider import (
     Message,
     Provider,
     ProviderError,
+    ProviderFailed,
     ProviderResponse,
     ProviderTimeout,
     TokenUsage,
 )
+from muster.tasks import end_within
 
 __all__ = ("Item", "execute", "failed_dependency")
 
@@ -86,12 +87,12 @@ class _Record:
 async def execute(item: Item, provider: Provider) -> CaseResult:
     """Run one case; whatever goes wrong is in the result. Only cancellation passes through."""
     record = _Record()
+    run = _converse if item.case.turns else _ask_once
     try:
-        async with _within(item.timeout):
-            score = await (_converse if item.case.turns else _ask_once)(item, provider, record)
-    except TimeoutError:
-        message = f"no result within {item.timeout:g} s"
-        failure = _CaseFailed(message, ProviderTimeout.kind, "agent")
+        if item.timeout is None:
+            score = await run(item, provider, record)
+        else:
+            score = await _in_time(run(item, provider, record), item.timeout)
     except _CaseFailed as error:
         failure = error
     else:
@@ -251,8 +252,13 @@ def _result(
     )
 
 
-def _within(seconds: float | None) -> AbstractAsyncContextManager[Any]:
-    return nullcontext() if seconds is None else asyncio.timeout(seconds)
+async def _in_time(work: Coroutine[Any, Any, float], seconds: float) -> float:
+    task = asyncio.get_running_loop().create_task(work)
+    if not await end_within(task, seconds):
+        raise _CaseFailed(f"no result within {seconds:g} s", ProviderTimeout.kind, "agent")
+    if task.cancelled():
+        raise _CaseFailed("the provider cancelled its own call", ProviderFailed.kind, "agent")
+    return task.result()
 
 
 def _now() -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from muster.config.secrets import Masker
 from muster.errors import MusterError, UsageError
 
 __all__ = (
@@ -98,7 +99,12 @@ class CaseResult(msgspec.Struct, omit_defaults=True, kw_only=True):
     @property
     def key(self) -> ResultKey:
         """What identifies the result within its run."""
-        return (self.eval_path or self.suite, self.test_id, self.prompt, self.target, self.repeat)
+        return (self.suite_key, self.test_id, self.prompt, self.target, self.repeat)
+
+    @property
+    def suite_key(self) -> str:
+        """What tells its suite from the others of the run."""
+        return self.eval_path or self.suite
 
     def to_dict(self) -> dict[str, Any]:
         """The line as plain data; what is unset is left out."""
@@ -113,9 +119,9 @@ _decoder = msgspec.json.Decoder(CaseResult)
 class ResultsWriter:
     """Appends results to a run's folder; one process at a time."""
 
-    def __init__(self, folder: Path, mask: Callable[[bytes], bytes] | None = None) -> None:
+    def __init__(self, folder: Path, masker: Masker | None = None) -> None:
         self.path = folder / RESULTS_FILE
-        self._mask = mask
+        self._masker = masker or None
         self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,12 +129,20 @@ class ResultsWriter:
             os.close(self._fd)
             raise UsageError(f"{folder}: another process is writing this run") from None
 
-    def write(self, result: CaseResult) -> None:
-        """Put one line on disk. Raises `MusterError` when the disk does not take it."""
+    def write(self, result: CaseResult) -> CaseResult:
+        """Put one line on disk; the result as it is there, which is what may be shown.
+
+        Raises:
+            MusterError: the disk does not take it.
+        """
         line = _encoder.encode(result)
-        if self._mask is not None:
-            line = self._mask(line)
-        line += b"\n"
+        if self._masker is not None and self._masker.found_in(line):
+            result = _masked(result, self._masker)
+            line = _encoder.encode(result)
+        self._append(line + b"\n")
+        return result
+
+    def _append(self, line: bytes) -> None:
         try:
             written = os.write(self._fd, line)
             while written < len(line):
@@ -142,6 +156,26 @@ class ResultsWriter:
         with suppress(OSError):
             os.fsync(self._fd)
         os.close(self._fd)
+
+
+_SPOKEN = (
+    "scores",
+    "input",
+    "output",
+    "expected_output",
+    "criteria",
+    "messages",
+    "turns",
+    "error",
+    "metadata",
+)
+"""Where a secret may come to stand. Names and ids stay as they are: they say which result it is."""
+
+
+def _masked(result: CaseResult, masker: Masker) -> CaseResult:
+    plain = result.to_dict()
+    spoken = {name: masker.mask_all(plain[name]) for name in _SPOKEN if name in plain}
+    return msgspec.structs.replace(result, **spoken)
 
 
 def read_results(folder: Path) -> Iterator[CaseResult]:

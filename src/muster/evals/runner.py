@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +18,9 @@ from muster.evals.results import EXECUTION_ERROR, CaseResult, ResultKey
 from muster.evals.schedule import Schedule
 from muster.evals.summary import RunTotals
 from muster.provider import Provider
+from muster.tasks import stop_tasks
 
-__all__ = ("DEFAULT_WORKERS", "Job", "Observer", "Outcome", "RunLimits", "run_jobs")
+__all__ = ("DEFAULT_WORKERS", "Earlier", "Job", "Observer", "Outcome", "RunLimits", "run_jobs")
 
 DEFAULT_WORKERS = 8
 
@@ -45,6 +47,11 @@ class Job:
     case_timeout: float | None = None
     eval_path: str | None = None
     cwd: Path | None = None
+
+    @property
+    def suite_key(self) -> str:
+        """What tells the suite from the others of the run."""
+        return self.eval_path or self.suite.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +81,27 @@ class Outcome:
 
 
 @dataclass(slots=True)
+class Earlier:
+    """What an earlier part of the same run has brought."""
+
+    done: set[ResultKey] = field(default_factory=set)
+    """Results that are there, and are not run again."""
+    outcomes: dict[tuple[str, str], dict[tuple[str, str | None, int], str]] = field(
+        default_factory=dict
+    )
+    """By (suite key, target): how cases ended that others depend on."""
+    spent_usd: dict[str, float] = field(default_factory=dict)
+    """By suite key; results that are run again are in it, for they were paid for."""
+
+
+@dataclass(slots=True)
 class _Run:
     totals: RunTotals
-    write: Callable[[CaseResult], None]
+    write: Callable[[CaseResult], CaseResult]
     observer: Observer | None
     limits: RunLimits
     budget: MoneyBudget | None
-    done: frozenset[ResultKey] | set[ResultKey]
-    outcomes: Mapping[tuple[str, str], Mapping[tuple[str, str | None, int], str]]
+    earlier: Earlier
     stop: str | None = None
     """Why no further case is begun."""
     suite_budget: MoneyBudget | None = None
@@ -89,39 +109,36 @@ class _Run:
 
 async def run_jobs(
     jobs: Sequence[Job],
-    write: Callable[[CaseResult], None],
+    write: Callable[[CaseResult], CaseResult],
     *,
     totals: RunTotals,
     limits: RunLimits,
     observer: Observer | None = None,
-    done: set[ResultKey] | None = None,
-    outcomes: Mapping[tuple[str, str], Mapping[tuple[str, str | None, int], str]] | None = None,
+    earlier: Earlier | None = None,
 ) -> Outcome:
     """Run all jobs; suites one after the other, the targets of a suite side by side.
 
     Args:
-        write: puts a result on disk; called before anything else learns of it.
-        totals: what an earlier part of the run has brought already.
-        done: results that are there already and are not run again.
-        outcomes: by (suite key, target): how cases that others depend on ended earlier.
+        write: puts a result on disk and gives it back as it is there, secrets masked; nothing else
+            learns of a result before that.
+        totals: counts every result; those of an earlier part of the run are in it already.
 
     Raises:
         asyncio.CancelledError: the run was interrupted; calls under way are cancelled and have
             no result.
         MusterError: results cannot be written.
     """
+    earlier = earlier or Earlier()
     budget = None
     if limits.budget_usd is not None:
-        budget = MoneyBudget(limits.budget_usd, totals.cost_usd or 0.0)
-    run = _Run(totals, write, observer, limits, budget, done or set(), outcomes or {})
+        budget = MoneyBudget(limits.budget_usd, math.fsum(earlier.spent_usd.values()))
+    run = _Run(totals, write, observer, limits, budget, earlier)
     outcome = Outcome(totals)
     started = time.perf_counter()
     try:
         async with asyncio.timeout(limits.seconds) as deadline:
             for group in _by_suite(jobs):
-                run.suite_budget = None
-                if (own := group[0].suite.budget_usd) is not None:
-                    run.suite_budget = MoneyBudget(own)
+                run.suite_budget = _suite_budget(group[0], earlier)
                 await _run_group(run, group)
                 if run.stop is not None and run.stop != "suite_budget":
                     break
@@ -134,6 +151,13 @@ async def run_jobs(
     if run.stop is not None:
         outcome.status = "budget_exceeded" if run.stop == "suite_budget" else run.stop
     return outcome
+
+
+def _suite_budget(job: Job, earlier: Earlier) -> MoneyBudget | None:
+    limit = job.suite.budget_usd
+    if limit is None:
+        return None
+    return MoneyBudget(limit, earlier.spent_usd.get(job.suite_key, 0.0))
 
 
 def _by_suite(jobs: Sequence[Job]) -> Iterator[list[Job]]:
@@ -149,21 +173,17 @@ def _by_suite(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 async def _run_group(run: _Run, jobs: Sequence[Job]) -> None:
     """The targets of one suite side by side, each with its own workers; one failure ends all."""
+    workers: list[asyncio.Task[None]] = []
+    for job in jobs:
+        schedule = _schedule(run, job)
+        workers += [asyncio.create_task(_work(run, job, schedule)) for _ in range(job.workers)]
     try:
-        async with asyncio.TaskGroup() as group:
-            for job in jobs:
-                schedule = _schedule(run, job)
-                for _ in range(job.workers):
-                    group.create_task(_work(run, job, schedule))
-    except BaseExceptionGroup as errors:
-        raise _first(errors) from None
-
-
-def _first(errors: BaseException) -> BaseException:
-    first = errors
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first
+        ended, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await stop_tasks(workers)
+    for worker in ended:
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            raise error
 
 
 def _schedule(run: _Run, job: Job) -> Schedule:
@@ -172,16 +192,16 @@ def _schedule(run: _Run, job: Job) -> Schedule:
     if suite.dependencies:
         selected = islice(filter(job.selected, suite.cases()), job.limit)
         planned = frozenset(case.id for case in selected if case.id in suite.dependencies)
-    outcomes = run.outcomes.get((job.eval_path or suite.name, job.target))
+    outcomes = run.earlier.outcomes.get((job.suite_key, job.target))
     return Schedule(_items(run, job), suite.dependencies, planned, outcomes)
 
 
 def _items(run: _Run, job: Job) -> Iterator[Item]:
-    suite_key = job.eval_path or job.suite.name
+    done, suite_key = run.earlier.done, job.suite_key
     for case in islice(filter(job.selected, job.suite.cases()), job.limit):
         threshold = job.threshold if job.threshold is not None else case.threshold
         for repeat in range(job.repeat if job.repeat is not None else case.repeat):
-            if run.done and (suite_key, case.id, case.prompt, job.target, repeat) in run.done:
+            if done and (suite_key, case.id, case.prompt, job.target, repeat) in done:
                 continue
             yield Item(
                 case,
@@ -228,7 +248,7 @@ async def _run_item(run: _Run, job: Job, schedule: Schedule, item: Item) -> Case
         if paid is None:
             return None
         result = paid
-    run.write(result)
+    result = run.write(result)
     run.totals.add(result)
     if run.observer is not None:
         run.observer.on_result(result)

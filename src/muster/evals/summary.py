@@ -13,7 +13,7 @@ from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
 from muster.evals.stats import percentile, wilson_interval
 from muster.provider import TokenUsage
 
-__all__ = ("Failure", "RunTotals", "TargetTotals", "reason_of")
+__all__ = ("Failure", "RunTotals", "SuiteTotals", "TargetTotals", "reason_of")
 
 FAILURES_KEPT = 5
 
@@ -142,14 +142,60 @@ class TargetTotals:
         }
 
 
+@dataclass(slots=True)
+class SuiteTotals:
+    """How one suite went on one target; the full account is the target's."""
+
+    suite: str
+    target: str
+    passed: int = 0
+    failed: int = 0
+    errors: int = 0
+    score_sum: float = 0.0
+
+    @property
+    def judged(self) -> int:
+        """Results that have a score."""
+        return self.passed + self.failed
+
+    @property
+    def mean_score(self) -> float | None:
+        """Over judged results."""
+        return self.score_sum / self.judged if self.judged else None
+
+    def add(self, result: CaseResult) -> None:
+        """Count one result."""
+        if result.execution_status == EXECUTION_ERROR:
+            self.errors += 1
+            return
+        passed = result.execution_status == OK
+        self.passed += passed
+        self.failed += not passed
+        self.score_sum += result.score or 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The published form."""
+        return {
+            "suite": self.suite,
+            "target": self.target,
+            "count": self.judged + self.errors,
+            "passed": self.passed,
+            "quality_failures": self.failed,
+            "execution_errors": self.errors,
+            "mean_score": self.mean_score,
+        }
+
+
 class RunTotals:
-    """All targets of a run, and the failures worth looking at."""
+    """All targets of a run, its suites, and the failures worth looking at."""
 
     def __init__(self, targets: Iterable[str], *, repeated: bool) -> None:
         self.targets = {name: TargetTotals(name) for name in targets}
         if repeated:
             for totals in self.targets.values():
                 totals.track_repeats()
+        self.suites: dict[tuple[str, str], SuiteTotals] = {}
+        """By suite key and target."""
         self.count = 0
         self._kinds_shown: set[tuple[str, str]] = set()
         self._errors: list[Failure] = []
@@ -159,6 +205,7 @@ class RunTotals:
         """Count one result."""
         self.count += 1
         self.targets[result.target].add(result)
+        self._of_suite(result).add(result)
         if result.execution_status == EXECUTION_ERROR:
             shown = (result.target, result.error_kind or "")
             if shown not in self._kinds_shown and len(self._errors) < FAILURES_KEPT:
@@ -166,6 +213,13 @@ class RunTotals:
                 self._errors.append(_failure(result))
         elif result.execution_status != OK:
             self._keep_low(result)
+
+    def _of_suite(self, result: CaseResult) -> SuiteTotals:
+        key = (result.suite_key, result.target)
+        found = self.suites.get(key)
+        if found is None:
+            found = self.suites[key] = SuiteTotals(*key)
+        return found
 
     def _keep_low(self, result: CaseResult) -> None:
         low = self._lowest
@@ -211,6 +265,7 @@ class RunTotals:
             "execution_errors": self.errors,
             "cost_usd": self.cost_usd,
             "targets": [totals.to_dict() for totals in self.targets.values()],
+            "suites": [totals.to_dict() for totals in self.suites.values()],
         }
 
 

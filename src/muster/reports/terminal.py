@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from muster.evals.runner import Outcome
-from muster.evals.summary import TargetTotals
+from muster.evals.summary import SuiteTotals, TargetTotals
 
 __all__ = ("format_money", "format_table", "format_tokens", "render_summary")
 
@@ -20,6 +20,8 @@ def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> st
         "p50", "p95",
     )  # fmt: skip
     parts = [format_table(header, rows, right_from=1)]
+    if len({suite.suite for suite in totals.suites.values()}) > 1:
+        parts.append(_suite_table(totals.suites.values()))
     kinds = [
         f"  {target.target}: {count} × {kind}"
         for target in totals.targets.values()
@@ -48,6 +50,22 @@ def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> st
     if folder is not None:
         parts.append(f"results: {folder}")
     return "\n\n".join(parts)
+
+
+def _suite_table(suites: Iterable[SuiteTotals]) -> str:
+    rows = [
+        (
+            suite.suite,
+            suite.target,
+            str(suite.judged + suite.errors),
+            "–" if suite.mean_score is None else f"{suite.mean_score:.3f}",
+            f"{suite.passed}/{suite.judged}",
+            str(suite.errors),
+        )
+        for suite in suites
+    ]
+    header = ("suite", "target", "cases", "mean", "passed", "errors")
+    return format_table(header, rows, right_from=2)
 
 
 _WHY_NOT = {

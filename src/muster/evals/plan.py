@@ -1,0 +1,307 @@
+"""What a run will do: suites and targets found and checked, before anything is asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from muster.config.environment import load_environment
+from muster.config.project import Project, find_project
+from muster.config.targets import TargetCatalog, load_catalog
+from muster.errors import UsageError
+from muster.evals.case import Case, Suite
+from muster.evals.graders import graders
+from muster.evals.selection import Selection
+from muster.evals.suites.discovery import find_suites
+from muster.evals.suites.load import load_suite
+from muster.provider import Provider
+from muster.providers import providers
+from muster.target import ResolvedTarget
+from muster.targets import OpenTarget, Overrides, TargetPool
+
+__all__ = ("EvalOptions", "Plan", "PlannedJob", "Workspace", "prepare")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalOptions:
+    """What is asked for; `None` and empty leave it to the suites and targets."""
+
+    paths: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    targets_file: Path | None = None
+    workers: int | None = None
+    selection: Selection = field(default_factory=Selection)
+    limit: int | None = None
+    """Cases of each suite."""
+    repeat: int | None = None
+    threshold: float | None = None
+    budget_usd: float | None = None
+    timeout: float | None = None
+    """Seconds for the whole run."""
+    case_timeout: float | None = None
+    """Seconds for each case."""
+    max_retries: int | None = None
+    output: Path | None = None
+    fail_on_error: bool = False
+    safe: bool = False
+    skip_invalid: bool = False
+    allow_outside: bool = False
+
+
+@dataclass(slots=True)
+class Workspace:
+    """What the files of one project give: its environment, targets and pool of providers."""
+
+    project: Project
+    env: Mapping[str, str]
+    catalog: TargetCatalog
+    pool: TargetPool
+
+
+@dataclass(slots=True)
+class PlannedJob:
+    """A suite on a target, with what it will come to."""
+
+    suite: Suite
+    eval_path: str | None
+    target: OpenTarget
+    workspace: Workspace
+    selected: Callable[[Case], bool]
+    cases: int = 0
+    results: int = 0
+    calls: int = 0
+
+
+@dataclass(slots=True)
+class Plan:
+    """Checked and ready: nothing was asked of any target yet."""
+
+    options: EvalOptions
+    jobs: list[PlannedJob]
+    project: Project
+    workspaces: list[Workspace]
+    cwd: Path
+    warnings: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def results(self) -> int:
+        """Results that a full run has."""
+        return sum(job.results for job in self.jobs)
+
+    @property
+    def targets(self) -> list[str]:
+        """Names, in order, each once."""
+        return list(dict.fromkeys(job.target.name for job in self.jobs))
+
+    @property
+    def suites(self) -> list[Suite]:
+        """Each once."""
+        return list({id(job.suite): job.suite for job in self.jobs}.values())
+
+    async def aclose(self) -> None:
+        """Close every provider that was opened."""
+        async with AsyncExitStack() as stack:
+            for workspace in self.workspaces:
+                stack.push_async_callback(workspace.pool.aclose)
+
+
+def prepare(
+    options: EvalOptions,
+    *,
+    cwd: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    suites: Sequence[Suite] | None = None,
+    given: Mapping[str, Provider] | None = None,
+) -> Plan:
+    """Find and check everything that a run needs; no target is asked anything.
+
+    Args:
+        suites: suites made in memory; `options.paths` is then not looked at.
+        given: targets that are objects already, by name; the caller closes them.
+
+    Raises:
+        MusterError: what is wrong with the files or the options.
+    """
+    here = cwd or Path.cwd()
+    base = os.environ if environ is None else environ
+    builder = _PlanBuilder(options, here, base, given or {})
+    if suites is None:
+        for path in find_suites(options.paths, here):
+            builder.add_file(path)
+    else:
+        for suite in suites:
+            builder.add(suite, None)
+    return builder.finish()
+
+
+class _PlanBuilder:
+    def __init__(
+        self,
+        options: EvalOptions,
+        here: Path,
+        environ: Mapping[str, str],
+        given: Mapping[str, Provider],
+    ) -> None:
+        self.options = options
+        self.given = given
+        self.here = here
+        self.environ = environ
+        self.jobs: list[PlannedJob] = []
+        self.warnings: dict[str, None] = {}
+        self.skipped: list[str] = []
+        self.workspaces: dict[tuple[Any, ...], Workspace] = {}
+        self.first_project: Project | None = None
+
+    def add_file(self, path: Path) -> None:
+        """Load and check the suite at `path`, and plan it on its targets."""
+        project = find_project(path.parent)
+        if self.options.safe:
+            self._warn(_refused_code(project))
+        env = load_environment(path.parent, self.environ)
+        registry = graders.for_project(project.grader_folders, safe=self.options.safe)
+        self._warn(registry.failures)
+        suite = load_suite(
+            path,
+            env=env,
+            registry=registry,
+            safe=self.options.safe,
+            skip_invalid=self.options.skip_invalid,
+            allow_outside=self.options.allow_outside,
+        )
+        self.add(suite, os.path.relpath(path, project.root), project, env)
+
+    def add(
+        self,
+        suite: Suite,
+        eval_path: str | None,
+        project: Project | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Plan a checked suite on its targets."""
+        project = project or find_project(suite.base_dir)
+        self.first_project = self.first_project or project
+        self._warn(suite.warnings)
+        self.skipped.extend(suite.skipped)
+        workspace = self._workspace(suite, project, env)
+        predicate = self.options.selection.predicate(suite)
+        for name in self._target_names(suite, workspace):
+            selected = self._selected(suite, name, predicate, workspace)
+            job = PlannedJob(suite, eval_path, self._open(name, workspace), workspace, selected)
+            self._count(job)
+            if job.cases:
+                self.jobs.append(job)
+
+    def _open(self, name: str, workspace: Workspace) -> OpenTarget:
+        provider = self.given.get(name)
+        if provider is None:
+            return workspace.pool.open(name)
+        resolved = ResolvedTarget(name=name, provider=type(provider).__name__)
+        return OpenTarget(name, resolved, provider, None)
+
+    def finish(self) -> Plan:
+        """The plan. Raises `UsageError` when nothing is left to run."""
+        if not self.jobs:
+            asked = self.options.selection
+            why = f"no test matches {asked.describe()}" if asked else "the suites have no tests"
+            raise UsageError(why)
+        assert self.first_project is not None
+        for workspace in self.workspaces.values():
+            self._warn(workspace.catalog.warnings)
+        return Plan(
+            self.options,
+            self.jobs,
+            self.first_project,
+            list(self.workspaces.values()),
+            self.here,
+            list(self.warnings),
+            self.skipped,
+        )
+
+    def _warn(self, lines: Sequence[str]) -> None:
+        self.warnings.update(dict.fromkeys(lines))
+
+    def _workspace(
+        self, suite: Suite, project: Project, env: Mapping[str, str] | None
+    ) -> Workspace:
+        options = self.options
+        if env is None:
+            env = load_environment(suite.base_dir, self.environ)
+        catalog = load_catalog(
+            suite.base_dir, explicit=options.targets_file, env=env, safe=options.safe
+        )
+        for name, entry in suite.inline_targets.items():
+            catalog.add_inline(name, entry, suite.base_dir)
+        own = id(suite) if suite.inline_targets else None
+        key = (catalog.path, project.folders, own, tuple(sorted(env.items())))
+        workspace = self.workspaces.get(key)
+        if workspace is None:
+            registry = providers.for_project(project.provider_folders, safe=options.safe)
+            self._warn(registry.failures)
+            overrides = Overrides(workers=options.workers, max_retries=options.max_retries)
+            pool = TargetPool(catalog, registry, overrides)
+            workspace = self.workspaces[key] = Workspace(project, env, catalog, pool)
+        return workspace
+
+    def _target_names(self, suite: Suite, workspace: Workspace) -> list[str]:
+        if self.options.targets:
+            return list(dict.fromkeys(self.options.targets))
+        names = list(suite.targets)
+        if (not names and len(suite.case_targets) == 0) or (
+            not names and self._some_case_names_none(suite)
+        ):
+            names = [workspace.catalog.default_target(workspace.env)]
+        return list(dict.fromkeys([*names, *suite.case_targets]))
+
+    @staticmethod
+    def _some_case_names_none(suite: Suite) -> bool:
+        return any(case.targets is None for case in suite.cases())
+
+    def _selected(
+        self,
+        suite: Suite,
+        target: str,
+        predicate: Callable[[Case], bool],
+        workspace: Workspace,
+    ) -> Callable[[Case], bool]:
+        """Cases that name targets run on those; the others on the suite's. `--target` wins."""
+        if self.options.targets or not suite.case_targets:
+            return predicate
+        general = set(suite.targets)
+        if not general and self._some_case_names_none(suite):
+            general = {workspace.catalog.default_target(workspace.env)}
+
+        def selected(case: Case) -> bool:
+            mine = target in (general if case.targets is None else case.targets)
+            return mine and predicate(case)
+
+        return selected
+
+    def _count(self, job: PlannedJob) -> None:
+        """How many cases, results and calls the job comes to; only counted when it must be."""
+        suite, options = job.suite, self.options
+        plain = not options.selection and not suite.case_targets and options.limit is None
+        if plain and not suite.has_turns:
+            job.cases = suite.count
+            job.results = suite.repeats if options.repeat is None else suite.count * options.repeat
+            job.calls = job.results
+            return
+        for case in suite.cases():
+            if job.selected(case):
+                if options.limit is not None and job.cases >= options.limit:
+                    break
+                repeat = options.repeat if options.repeat is not None else case.repeat
+                job.cases += 1
+                job.results += repeat
+                job.calls += repeat * max(1, len(case.turns))
+
+
+def _refused_code(project: Project) -> list[str]:
+    """What `--safe` leaves aside, named."""
+    folders = [*project.provider_folders, *project.grader_folders]
+    files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    return [f"--safe refuses project code: {path} was not loaded" for path in files]

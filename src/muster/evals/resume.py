@@ -1,0 +1,130 @@
+"""Going on with a run that was stopped: the same suites, targets and options, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from muster.errors import UsageError
+from muster.evals.plan import EvalOptions, Plan
+from muster.evals.results import EXECUTION_ERROR, CaseResult, read_run, resume_results
+from muster.evals.runner import Earlier
+from muster.evals.selection import Selection
+from muster.evals.summary import RunTotals
+
+__all__ = ("resumed_options", "take_over")
+
+_FIXED = ("targets", "selection", "limit", "repeat", "threshold")
+"""What says which results the run is of."""
+
+
+def resumed_options(folder: Path, asked: EvalOptions) -> tuple[EvalOptions, Path | None]:
+    """The options to go on with, and the folder they are seen from (`None`: this one).
+
+    What `asked` leaves open is as the run was started with. Which results the run is of cannot be
+    changed; workers, bounds, budget and retries can.
+
+    Raises:
+        UsageError: `folder` has no run, or `asked` is about other results.
+    """
+    stored, cwd = _options_of(folder)
+    for name in _FIXED:
+        value = getattr(asked, name)
+        if value and value != getattr(stored, name):
+            raise UsageError(
+                f"{folder}: the run was started with another --{_OPTION.get(name, name)}; a run is "
+                "gone on with as it was started. Start a new one instead."
+            )
+    changes = {
+        name: value
+        for name in EvalOptions.__dataclass_fields__
+        if name not in ("output", "paths") and (value := getattr(asked, name))
+    }
+    options = replace(stored, **changes, output=None)
+    if not asked.paths:
+        return options, cwd
+    return replace(options, paths=asked.paths), None
+
+
+_OPTION = {"targets": "target", "selection": "tag, --test-id or --filter"}
+
+
+def take_over(folder: Path, plan: Plan, totals: RunTotals, record: dict[str, Any]) -> Earlier:
+    """Count what an earlier part of the run has brought; errors are tried again.
+
+    `record` is that of the run as it goes on, and gets what must be kept of the earlier one.
+
+    Raises:
+        UsageError: the suites or targets are not those of the run.
+    """
+    before = read_run(folder)
+    _check_same(before, plan, folder)
+    needed = {(job.eval_path or job.suite.name): job.suite.dependencies for job in plan.jobs}
+    earlier = Earlier(spent_usd=dict(before.get("spent_on_retried_usd") or {}))
+
+    def keep(result: CaseResult) -> bool:
+        if result.execution_status != EXECUTION_ERROR:
+            return True
+        _add_cost(earlier, result)
+        return False
+
+    kept = resume_results(folder, keep)
+    record["started_at"] = before.get("started_at")
+    record["resumed_at"] = [
+        *(before.get("resumed_at") or ()),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    ]
+    record["spent_on_retried_usd"] = dict(earlier.spent_usd)
+    for result in kept:
+        earlier.done.add(result.key)
+        totals.add(result)
+        _add_cost(earlier, result)
+        if result.test_id in needed.get(result.suite_key, ()):
+            ended = earlier.outcomes.setdefault((result.suite_key, result.target), {})
+            ended[result.test_id, result.prompt, result.repeat] = result.execution_status
+    return earlier
+
+
+def _add_cost(earlier: Earlier, result: CaseResult) -> None:
+    if result.cost_usd is not None:
+        spent = earlier.spent_usd.get(result.suite_key, 0.0)
+        earlier.spent_usd[result.suite_key] = spent + result.cost_usd
+
+
+def _check_same(before: Mapping[str, Any], plan: Plan, folder: Path) -> None:
+    hashes = {suite["name"]: suite["content_hash"] for suite in before.get("suites", ())}
+    _check_names(folder, "suite", hashes, [suite.name for suite in plan.suites])
+    _check_names(folder, "target", [t["name"] for t in before.get("targets", ())], plan.targets)
+    for suite in plan.suites:
+        if hashes[suite.name] != suite.content_hash:
+            raise UsageError(
+                f'{folder}: suite "{suite.name}" is not what it was when the run began; '
+                "results of both would be mixed. Start a new run instead."
+            )
+
+
+def _check_names(folder: Path, noun: str, before: Collection[str], now: Collection[str]) -> None:
+    gone = [name for name in before if name not in now]
+    new = [name for name in now if name not in before]
+    if gone:
+        raise UsageError(f'{folder}: the run is also of {noun} "{gone[0]}", not asked for now')
+    if new:
+        raise UsageError(f'{folder}: the run is not of {noun} "{new[0]}"; start a new one for it')
+
+
+def _options_of(folder: Path) -> tuple[EvalOptions, Path]:
+    """The options that the run in `folder` was started with, and the folder it was started in."""
+    record = read_run(folder)
+    stored = dict(record.get("options", {}))
+    try:
+        selection = {name: tuple(values) for name, values in stored.pop("selection").items()}
+        for name in ("targets_file", "output"):
+            stored[name] = Path(stored[name]) if stored.get(name) else None
+        for name in ("paths", "targets"):
+            stored[name] = tuple(stored.get(name, ()))
+        return EvalOptions(**stored, selection=Selection(**selection)), Path(record["cwd"])
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{folder}: its run.json is of another version: {error}") from None
