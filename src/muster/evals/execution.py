@@ -234,7 +234,7 @@ def _result(
         error=str(failure) if failure is not None else None,
         error_kind=failure.kind if failure is not None else None,
         failure_stage=failure.stage if failure is not None else None,
-        target_used=record.target_used,
+        target_used=record.target_used or (item.target if response is not None else None),
         provider=item.provider,
         model=response.model if response is not None else None,
         finish_reason=response.finish_reason if response is not None else None,

@@ -44,12 +44,17 @@ ResultKey: TypeAlias = tuple[str, str, str | None, str, int]
 
 
 class CaseResult(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One line of `results.jsonl`. Durations in milliseconds, money in US dollars."""
+    """One line of `results.jsonl`. Durations in milliseconds, money in US dollars.
+
+    The fields without a default are in every line, the others where they say something.
+    """
 
     test_id: str
     suite: str
     target: str
-    repeat: int = msgspec.field(default=0)
+    target_used: str | None
+    """The target that answered: another one when a fallback stepped in; `null` if none did."""
+    repeat: int
     """0-based."""
     execution_status: str
     """`ok`, `quality_failure` or `execution_error`."""
@@ -57,33 +62,33 @@ class CaseResult(msgspec.Struct, omit_defaults=True, kw_only=True):
     """In [0, 1]; `null` when the case could not be run or judged."""
     threshold: float
     """The score from which the case is `ok`."""
-    scores: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    scores: list[dict[str, Any]]
     """Each grader's `name`, `type`, `score`, `weight`, `verdict`, `assertions`."""
-    input: Any = None
+    input: Any
     """The question, or the list of messages where there are several."""
-    output: str | None = None
+    output: str | None
     """The text of the last assistant message."""
-    expected_output: str | None = None
-    criteria: str | None = None
-    messages: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    messages: list[dict[str, Any]]
     """All that the provider answered, tool calls and tool results included."""
-    turns: list[dict[str, Any]] | None = None
-    """For a conversation: each turn's `input`, `output`, `score` and `scores`."""
-    error: str | None = None
+    error: str | None
+    provider: str | None
+    """The kind of provider that the target is of."""
+    attempts: int
+    """Calls made, retries and fallbacks included; 0 when none was."""
+    token_usage: dict[str, int] | None
+    cost_usd: float | None
+    duration_ms: float | None
+    started_at: str | None
     error_kind: str | None = None
     """E.g. `rate_limited`, `timeout`, `grader_error`; see the manual."""
     failure_stage: str | None = None
     """`agent`, `evaluator` or `setup`."""
-    target_used: str | None = None
-    """The target that answered, when a fallback stepped in."""
-    provider: str | None = None
     model: str | None = None
     finish_reason: str | None = None
-    attempts: int = 1
-    token_usage: dict[str, int] | None = None
-    cost_usd: float | None = None
-    duration_ms: float | None = None
-    started_at: str | None = None
+    expected_output: str | None = None
+    criteria: str | None = None
+    turns: list[dict[str, Any]] | None = None
+    """For a conversation: each turn's `input`, `output`, `score` and `scores`."""
     prompt: str | None = None
     eval_path: str | None = None
     category: str | None = None
