@@ -143,7 +143,12 @@ def eval_command(**given: Any) -> int:
     folder, options, cwd = _resume(given["resume"], options)
     if not options.paths:
         raise UsageError("which suite? Give a file, a folder or a glob: muster eval suite.yaml")
-    return asyncio.run(_evaluate(given, options, folder, cwd))
+    plan = prepare(options, cwd=cwd)  # outside of the loop, where Ctrl-C is heard at once
+    for line in plan.warnings:
+        click.echo(f"warning: {line}", err=True)
+    if given["dry_run"]:
+        click.echo(_describe(plan, given["as_json"]))
+    return asyncio.run(_carry_out(given, plan, folder))
 
 
 def _options(given: dict[str, Any]) -> EvalOptions:
@@ -181,17 +186,9 @@ def _latest_run() -> Path:
     return runs[-1]
 
 
-async def _evaluate(
-    given: dict[str, Any], options: EvalOptions, folder: Path | None, cwd: Path | None
-) -> int:
-    plan = prepare(options, cwd=cwd)
+async def _carry_out(given: dict[str, Any], plan: Plan, folder: Path | None) -> int:
     try:
-        for line in plan.warnings:
-            click.echo(f"warning: {line}", err=True)
-        if given["dry_run"]:
-            click.echo(_describe(plan, given["as_json"]))
-            return 0
-        return await _run_plan(given, plan, folder)
+        return 0 if given["dry_run"] else await _run_plan(given, plan, folder)
     finally:
         await plan.aclose()
 
@@ -249,6 +246,12 @@ def _report(given: dict[str, Any], plan: Plan, evaluation: Evaluation) -> None:
         click.echo(render_summary(outcome, folder=folder, planned=evaluation.planned))
     for line in plan.skipped:
         click.echo(f"left out: {line}", err=True)
+    unpriced = sum(target.without_cost for target in outcome.totals.targets.values())
+    if unpriced and plan.has_budget:
+        click.echo(
+            f"warning: the cost of {unpriced} answers is not known; the budget does not count them",
+            err=True,
+        )
     if outcome.totals.count < evaluation.planned:
         click.echo(f"to complete it: muster eval --resume {evaluation.folder}", err=True)
 

@@ -17,6 +17,7 @@ from muster.evals.provenance import git_commit, versions
 from muster.evals.results import (
     RESULTS_FILE,
     ResultsWriter,
+    run_lock,
     write_run,
 )
 from muster.evals.resume import take_over
@@ -64,11 +65,18 @@ async def run(
         MusterError: the folder cannot be used, or results cannot be written.
     """
     folder = resume if resume is not None else _new_folder(plan)
-    writer = ResultsWriter(folder, _masker(plan))
-    try:
-        return await _run_in(plan, folder, writer, observe, stop, resuming=resume is not None)
-    finally:
-        writer.close()
+    with run_lock(folder):
+        totals = RunTotals(plan.targets, repeated=plan.results > sum(j.cases for j in plan.jobs))
+        record = _record(plan, folder)
+        earlier = Earlier()
+        if resume is not None:
+            earlier = take_over(folder, plan, totals, record)
+        write_run(folder, record)
+        observer = observe(plan.results, len(earlier.done)) if observe is not None else None
+        outcome = Outcome(totals, status="interrupted")
+        evaluation = Evaluation(folder, outcome, plan.results, record)
+        await _complete(plan, evaluation, earlier, observer, stop)
+    return evaluation
 
 
 def _masker(plan: Plan) -> Masker:
@@ -81,29 +89,22 @@ def _masker(plan: Plan) -> Masker:
     return Masker(secrets)
 
 
-async def _run_in(
+async def _complete(
     plan: Plan,
-    folder: Path,
-    writer: ResultsWriter,
-    observe: Callable[[int, int], Observer] | None,
+    evaluation: Evaluation,
+    earlier: Earlier,
+    observer: Observer | None,
     stop: asyncio.Event | None,
-    *,
-    resuming: bool,
-) -> Evaluation:
-    options = plan.options
-    totals = RunTotals(plan.targets, repeated=plan.results > sum(job.cases for job in plan.jobs))
-    record = _record(plan, folder)
-    earlier = take_over(folder, plan, totals, record) if resuming else Earlier()
-    write_run(folder, record)
-    evaluation = Evaluation(folder, Outcome(totals, status="interrupted"), plan.results, record)
-    observer = observe(plan.results, len(earlier.done)) if observe is not None else None
-    limits = RunLimits(options.timeout, options.budget_usd, options.fail_on_error)
+) -> None:
+    options, record = plan.options, evaluation.record
+    totals = evaluation.outcome.totals
+    writer = ResultsWriter(evaluation.folder, _masker(plan))
     try:
         evaluation.outcome = await run_jobs(
             [_job(job, options) for job in plan.jobs],
             writer.write,
             totals=totals,
-            limits=limits,
+            limits=RunLimits(options.timeout, options.budget_usd, options.fail_on_error),
             observer=observer,
             earlier=earlier,
         )
@@ -113,12 +114,12 @@ async def _run_in(
             raise
         task.uncancel()
     finally:
+        writer.close()
         record["status"] = evaluation.outcome.status
         record["ended_at"] = _now()
         record["totals"] = totals.to_dict()
         record["not_run"] = plan.results - totals.count
-        write_run(folder, record)
-    return evaluation
+        write_run(evaluation.folder, record)
 
 
 def _job(job: PlannedJob, options: EvalOptions) -> Job:

@@ -103,6 +103,12 @@ class Plan:
         """Each once."""
         return list({id(job.suite): job.suite for job in self.jobs}.values())
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether the run, or one of its suites, is bounded in money."""
+        budgets = [self.options.budget_usd, *(suite.budget_usd for suite in self.suites)]
+        return any(budget is not None for budget in budgets)
+
     async def aclose(self) -> None:
         """Close every provider that was opened."""
         async with AsyncExitStack() as stack:
@@ -206,9 +212,7 @@ class _PlanBuilder:
     def finish(self) -> Plan:
         """The plan. Raises `UsageError` when nothing is left to run."""
         if not self.jobs:
-            asked = self.options.selection
-            why = f"no test matches {asked.describe()}" if asked else "the suites have no tests"
-            raise UsageError(why)
+            raise UsageError(self._why_nothing())
         assert self.first_project is not None
         for workspace in self.workspaces.values():
             self._warn(workspace.catalog.warnings)
@@ -221,6 +225,13 @@ class _PlanBuilder:
             list(self.warnings),
             self.skipped,
         )
+
+    def _why_nothing(self) -> str:
+        asked = self.options.selection
+        why = f"no test matches {asked.describe()}" if asked else "the suites have no tests"
+        if self.skipped:
+            why += " that can be run; left out:\n" + "\n".join(self.skipped)
+        return why
 
     def _warn(self, lines: Sequence[str]) -> None:
         self.warnings.update(dict.fromkeys(lines))

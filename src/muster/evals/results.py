@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,6 +28,7 @@ __all__ = (
     "read_results",
     "read_run",
     "resume_results",
+    "run_lock",
     "write_run",
 )
 
@@ -121,18 +122,35 @@ _encoder = msgspec.json.Encoder(enc_hook=str)
 _decoder = msgspec.json.Decoder(CaseResult)
 
 
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Within it, this process is the only one that writes the run in `folder`.
+
+    Raises:
+        UsageError: another process writes it, or it is no folder.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be opened: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{folder}: another process is writing this run") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class ResultsWriter:
-    """Appends results to a run's folder; one process at a time."""
+    """Appends results to a run's folder, which is to be held by `run_lock`."""
 
     def __init__(self, folder: Path, masker: Masker | None = None) -> None:
         self.path = folder / RESULTS_FILE
         self._masker = masker or None
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._fd)
-            raise UsageError(f"{folder}: another process is writing this run") from None
+        with _telling(self.path):
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, result: CaseResult) -> CaseResult:
         """Put one line on disk; the result as it is there, which is what may be shown.
@@ -148,19 +166,26 @@ class ResultsWriter:
         return result
 
     def _append(self, line: bytes) -> None:
-        try:
+        with _telling(self.path):
             written = os.write(self._fd, line)
             while written < len(line):
                 line = line[written:]
                 written = os.write(self._fd, line)
-        except OSError as error:
-            raise MusterError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
         """Flush to the disk itself and let go of the folder."""
         with suppress(OSError):
             os.fsync(self._fd)
         os.close(self._fd)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """A disk that does not take what is written is a `MusterError`."""
+    try:
+        yield
+    except OSError as error:
+        raise MusterError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 _SPOKEN = (
@@ -212,22 +237,24 @@ def resume_results(folder: Path, keep: Callable[[CaseResult], bool]) -> Iterator
     path = folder / RESULTS_FILE
     seen: set[ResultKey] = set()
     draft = path.with_suffix(".jsonl.tmp")
-    with draft.open("wb") as out:
-        for result in read_results(folder):
-            if keep(result) and result.key not in seen:
-                seen.add(result.key)
-                out.write(_encoder.encode(result) + b"\n")
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(path)
+    with _telling(path):
+        with draft.open("wb") as out:
+            for result in read_results(folder):
+                if keep(result) and result.key not in seen:
+                    seen.add(result.key)
+                    out.write(_encoder.encode(result) + b"\n")
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(path)
     return read_results(folder)
 
 
 def write_run(folder: Path, record: dict[str, Any]) -> None:
-    """Replace `run.json` in one step."""
+    """Replace `run.json` in one step. Raises `MusterError` when it cannot be written."""
     draft = folder / (RUN_FILE + ".tmp")
-    draft.write_bytes(msgspec.json.format(_encoder.encode(record), indent=2) + b"\n")
-    draft.replace(folder / RUN_FILE)
+    with _telling(folder / RUN_FILE):
+        draft.write_bytes(msgspec.json.format(_encoder.encode(record), indent=2) + b"\n")
+        draft.replace(folder / RUN_FILE)
 
 
 def read_run(folder: Path) -> dict[str, Any]:

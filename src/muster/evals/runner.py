@@ -103,7 +103,9 @@ class _Run:
     budget: MoneyBudget | None
     earlier: Earlier
     stop: str | None = None
-    """Why no further case is begun."""
+    """Why no further case of the run is begun."""
+    suite_stop: str | None = None
+    """Why no further case of the suite is begun; the next suite is."""
     suite_budget: MoneyBudget | None = None
 
 
@@ -139,8 +141,10 @@ async def run_jobs(
         async with asyncio.timeout(limits.seconds) as deadline:
             for group in _by_suite(jobs):
                 run.suite_budget = _suite_budget(group[0], earlier)
+                run.suite_stop = None
                 await _run_group(run, group)
-                if run.stop is not None and run.stop != "suite_budget":
+                outcome.status = run.suite_stop or outcome.status
+                if run.stop is not None:
                     break
     except TimeoutError:
         if not deadline.expired():
@@ -148,8 +152,7 @@ async def run_jobs(
         run.stop = "timed_out"
     finally:
         outcome.seconds = time.perf_counter() - started
-    if run.stop is not None:
-        outcome.status = "budget_exceeded" if run.stop == "suite_budget" else run.stop
+    outcome.status = run.stop or outcome.status
     return outcome
 
 
@@ -217,7 +220,7 @@ def _items(run: _Run, job: Job) -> Iterator[Item]:
 
 async def _work(run: _Run, job: Job, schedule: Schedule) -> None:
     pause_at = time.monotonic() + _YIELD_EVERY
-    while run.stop is None:
+    while run.stop is None and run.suite_stop is None:
         item = schedule.take()
         if item is None:
             if await schedule.wait():
@@ -228,9 +231,11 @@ async def _work(run: _Run, job: Job, schedule: Schedule) -> None:
             schedule.done(item, EXECUTION_ERROR)
             return
         schedule.done(item, result.execution_status)
-        strict = run.limits.fail_on_error or job.suite.fail_on_error
-        if strict and result.execution_status == EXECUTION_ERROR:
-            run.stop = "failed"
+        if result.execution_status == EXECUTION_ERROR:
+            if run.limits.fail_on_error:
+                run.stop = "failed"
+            elif job.suite.fail_on_error:
+                run.suite_stop = "failed"
         if time.monotonic() >= pause_at:
             await asyncio.sleep(0)
             pause_at = time.monotonic() + _YIELD_EVERY
@@ -259,11 +264,14 @@ async def _execute_within_budget(run: _Run, job: Job, item: Item) -> CaseResult 
     entered: list[MoneyBudget] = []
     cost: float | None = None
     try:
-        for budget, reason in ((run.budget, "budget_exceeded"), (run.suite_budget, "suite_budget")):
+        for budget in (run.budget, run.suite_budget):
             if budget is None:
                 continue
             if not await budget.enter():
-                run.stop = run.stop or reason
+                if budget is run.budget:
+                    run.stop = run.stop or "budget_exceeded"
+                else:
+                    run.suite_stop = run.suite_stop or "budget_exceeded"
                 return None
             entered.append(budget)
         result = await execute(item, job.provider)

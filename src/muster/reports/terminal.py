@@ -16,7 +16,7 @@ def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> st
     totals = outcome.totals
     rows = [_row(target) for target in totals.targets.values()]
     header = (
-        "target", "cases", "mean", "pass rate", "95 % interval", "errors", "tokens", "cost",
+        "target", "results", "mean", "pass rate", "95 % interval", "errors", "tokens", "cost",
         "p50", "p95",
     )  # fmt: skip
     parts = [format_table(header, rows, right_from=1)]
@@ -64,7 +64,7 @@ def _suite_table(suites: Iterable[SuiteTotals]) -> str:
         )
         for suite in suites
     ]
-    header = ("suite", "target", "cases", "mean", "passed", "errors")
+    header = ("suite", "target", "results", "mean", "passed", "errors")
     return format_table(header, rows, right_from=2)
 
 
