@@ -15,8 +15,10 @@ from muster.reports.terminal import format_money, format_tokens
 
 __all__ = ("Progress",)
 
-_LIVE_EVERY = 0.1
+_LIVE_PER_SECOND = 4
 _PLAIN_EVERY = 5.0
+_PLAIN_AT_MOST_EVERY = 1.0
+_BAR_WIDTH = 40
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -75,24 +77,32 @@ class Progress(AbstractContextManager["Progress"]):
         self._show()
 
     def _show(self) -> None:
+        """A plain line for each tenth of the run, but neither too often nor too seldom."""
+        if self.style != "plain":
+            return
         now = time.monotonic()
-        if self.style == "live":
-            if now - self._shown_at >= _LIVE_EVERY:
+        since = now - self._shown_at
+        tenths = self._count * 10 // self.total if self.total else 0
+        if tenths > self._tenths or since >= _PLAIN_EVERY:
+            self._tenths = tenths
+            if since >= _PLAIN_AT_MOST_EVERY or self._count >= self.total:
                 self._shown_at = now
-                self._live.refresh()
-        elif self.style == "plain":
-            tenths = self._count * 10 // self.total if self.total else 0
-            if tenths > self._tenths or now - self._shown_at >= _PLAIN_EVERY:
-                self._tenths = tenths
-                if now - self._shown_at >= _PLAIN_EVERY / 5 or self._count >= self.total:
-                    self._shown_at = now
-                    self._print(self.status())
+                self._print(self.status())
 
     def status(self) -> str:
-        """One line: how far, how fast, how well, how dear."""
+        """One line: how far, how well, how fast, how dear."""
+        return "  ".join([self.count, *self.details()])
+
+    @property
+    def count(self) -> str:
+        """`30/100`."""
+        return f"{self._count}/{self.total}"
+
+    def details(self) -> list[str]:
+        """How it goes, in few words each."""
         seconds = max(time.monotonic() - self._started, 1e-9)
         rate = (self._count - self._already) / seconds
-        parts = [f"{self._count}/{self.total}", f"{self._passed} passed", f"{self._failed} failed"]
+        parts = [f"{self._passed} passed", f"{self._failed} failed"]
         if self._errors:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self._errors.most_common(3))
             parts.append(f"{self._errors.total()} errors ({kinds})")
@@ -104,7 +114,7 @@ class Progress(AbstractContextManager["Progress"]):
         left = self.total - self._count
         if left > 0 and rate > 0 and left / rate >= 1:
             parts.append(f"{_clock(left / rate)} left")
-        return "  ".join(parts)
+        return parts
 
     def _print(self, line: str) -> None:
         if self._live is not None:
@@ -119,19 +129,25 @@ class Progress(AbstractContextManager["Progress"]):
 
 
 def _live_display(progress: Progress) -> Any:
-    from rich.console import Console, Group
+    from rich.console import Console
     from rich.live import Live
-    from rich.progress_bar import ProgressBar
     from rich.text import Text
 
-    def render() -> Group:
-        bar = ProgressBar(total=1.0, completed=progress.fraction, width=40)
-        return Group(bar, Text(progress.status()))
+    started = time.monotonic()
+
+    def render() -> Text:
+        done = round(progress.fraction * _BAR_WIDTH)
+        return Text.assemble(
+            ("━" * done, "green"),
+            ("━" * (_BAR_WIDTH - done), "bright_black"),
+            f"  {progress.count}  {_clock(time.monotonic() - started)}\n",
+            "  ".join(progress.details()),
+        )
 
     return Live(
         get_renderable=render,
         console=Console(stderr=True),
-        auto_refresh=False,
+        refresh_per_second=_LIVE_PER_SECOND,
         transient=True,
     )
 
