@@ -249,7 +249,7 @@ def _report(given: dict[str, Any], plan: Plan, evaluation: Evaluation) -> None:
     unpriced = sum(target.without_cost for target in outcome.totals.targets.values())
     if unpriced and plan.has_budget:
         click.echo(
-            f"warning: the cost of {unpriced} answers is not known; the budget does not count them",
+            f"warning: answers whose cost is not known, and the budget does not count: {unpriced}",
             err=True,
         )
     if outcome.totals.count < evaluation.planned:

@@ -8,14 +8,18 @@ __all__ = ("MoneyBudget",)
 
 
 class MoneyBudget:
-    """Lets a call begin only while what was spent, and what the calls under way will probably
-    cost (the mean so far), stays below the limit. What one call costs is known only afterwards:
-    the limit can be passed by the cost of the last call, not by that of every worker's."""
+    """Lets a call begin only while what was spent stays below the limit, each call under way
+    taken to cost as much as the dearest so far.
+
+    What one call costs is known only afterwards: the limit can be passed by the cost of the last
+    call, not by that of every worker's. (Only calls dearer than any before can pass it further.)
+    """
 
     def __init__(self, limit_usd: float, spent: float = 0.0) -> None:
         self.limit = limit_usd
         self.spent = spent
-        self._paid_calls = 0
+        self._dearest = 0.0
+        self._ended_calls = 0
         self._under_way = 0
         self._ended = asyncio.Event()
 
@@ -24,9 +28,9 @@ class MoneyBudget:
         while True:
             if self.spent >= self.limit:
                 return False
-            mean = self.spent / self._paid_calls if self._paid_calls else 0.0
-            first_price_unknown = not self._paid_calls and self._under_way
-            if not first_price_unknown and self.spent + mean * self._under_way < self.limit:
+            first_price_unknown = not self._ended_calls and self._under_way
+            reserved = self._dearest * self._under_way
+            if not first_price_unknown and self.spent + reserved < self.limit:
                 self._under_way += 1
                 return True
             if not self._under_way:
@@ -36,7 +40,9 @@ class MoneyBudget:
 
     def leave(self, cost_usd: float | None) -> None:
         """A call has ended; `None`: its cost is unknown and counts as nothing."""
+        cost = cost_usd or 0.0
         self._under_way -= 1
-        self._paid_calls += 1
-        self.spent += cost_usd or 0.0
+        self._ended_calls += 1
+        self._dearest = max(self._dearest, cost)
+        self.spent += cost
         self._ended.set()

@@ -173,7 +173,7 @@ async def _invoke(
     try:
         response = await provider.invoke(request)
     except ProviderError as error:
-        record.count(error, error.target, (time.perf_counter() - start) * 1000)
+        record.count(error, None, (time.perf_counter() - start) * 1000)
         raise _CaseFailed(str(error), error.kind, "agent") from error
     except Exception as error:
         # Providers are wrapped so that only ProviderErrors leave them: this is a defect of ours.

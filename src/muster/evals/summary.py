@@ -114,12 +114,12 @@ class TargetTotals:
                 self.latencies.append(result.duration_ms)
             if result.cost_usd is None:
                 self.without_cost += 1
+            if result.target_used not in (None, result.target):
+                self.fallbacks += 1
         if result.cost_usd is not None:
             self.cost_usd = (self.cost_usd or 0.0) + result.cost_usd
         if result.token_usage is not None:
             self.usage = TokenUsage.from_mapping(result.token_usage) + self.usage
-        if result.target_used is not None and result.target_used != result.target:
-            self.fallbacks += 1
 
     def to_dict(self) -> dict[str, Any]:
         """The published form: part of `run.json` and of `--json`."""

@@ -39,7 +39,7 @@ def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> st
         ]
         parts.append("worth a look\n" + "\n".join(shown))
     fallbacks = [
-        f"note: {target.fallbacks} answers of {target.target} came from a fallback target"
+        f"note: answers of {target.target} that came from a fallback target: {target.fallbacks}"
         for target in totals.targets.values()
         if target.fallbacks
     ]
