@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import click
 
 from muster.config.environment import load_environment
 from muster.config.project import find_project
-from muster.config.secrets import masked_config
+from muster.config.secrets import Masker, environment_secrets, masked_config, secret_values
 from muster.config.targets import TargetCatalog, load_catalog
 from muster.errors import MusterError, UsageError
+from muster.evals.summary import one_line
 from muster.provider import ProviderError, ProviderRequest
 from muster.providers import providers
 from muster.reports.terminal import format_money, format_table
@@ -36,6 +38,14 @@ class _Targets:
     catalog: TargetCatalog
     pool: TargetPool
     warnings: list[str]
+    env: Mapping[str, str]
+
+    def shown(self, text: str) -> str:
+        """What a target says, fit for a terminal: in one line, without secrets."""
+        secrets = environment_secrets(self.env)
+        for target in self.pool.resolved:
+            secrets |= secret_values(target.config)
+        return one_line(Masker(secrets).mask(text))
 
     def warn(self) -> None:
         """Tell what is amiss; the catalog learns of some of it only when a target is resolved."""
@@ -48,7 +58,7 @@ def _open(targets_file: Path | None, *, safe: bool) -> _Targets:
     env = load_environment(here)
     catalog = load_catalog(here, explicit=targets_file, env=env, safe=safe)
     registry = providers.for_project(find_project(here).provider_folders, safe=safe)
-    return _Targets(catalog, TargetPool(catalog, registry), registry.failures)
+    return _Targets(catalog, TargetPool(catalog, registry), registry.failures, env)
 
 
 @click.group()
@@ -149,14 +159,14 @@ async def _check(found: _Targets, name: str, prompt: str, timeout: float) -> boo
         async with asyncio.timeout(timeout):
             response = await target.provider.invoke(ProviderRequest(question=prompt))
     except ProviderError as error:
-        click.echo(f"FAIL  {name}: {error.kind}: {error}")
+        click.echo(f"FAIL  {name}: {error.kind}: {found.shown(str(error))}")
         return False
     except TimeoutError:
         click.echo(f"FAIL  {name}: no answer within {timeout:g} s")
         return False
     took = (time.perf_counter() - start) * 1000
     usage = response.token_usage
-    said = " ".join(response.text.split())
+    said = found.shown(response.text)
     parts = [f"ok    {name}: {took:.0f} ms"]
     if response.model:
         parts.append(response.model)

@@ -95,7 +95,7 @@ class Suite:
     targets: tuple[str, ...] = ()
     """Targets that the suite names; empty: it names none."""
     case_targets: tuple[str, ...] = ()
-    """Further targets that only some cases name (their `Case.targets`)."""
+    """Targets that some case names as its own (`Case.targets`)."""
     has_turns: bool = False
     """Some case is a conversation."""
     description: str | None = None

@@ -195,8 +195,10 @@ class _PlanBuilder:
         self.skipped.extend(suite.skipped)
         workspace = self._workspace(suite, project, env)
         predicate = self.options.selection.predicate(suite)
-        for name in self._target_names(suite, workspace):
-            selected = self._selected(suite, name, predicate, workspace)
+        general = self._general_targets(suite, workspace)
+        others = () if self.options.targets else suite.case_targets
+        for name in dict.fromkeys([*general, *others]):
+            selected = self._selected(suite, name, general, predicate)
             job = PlannedJob(suite, eval_path, self._open(name, workspace), workspace, selected)
             self._count(job)
             if job.cases:
@@ -258,33 +260,24 @@ class _PlanBuilder:
             workspace = self.workspaces[key] = Workspace(project, env, catalog, pool)
         return workspace
 
-    def _target_names(self, suite: Suite, workspace: Workspace) -> list[str]:
-        if self.options.targets:
-            return list(dict.fromkeys(self.options.targets))
-        names = list(suite.targets)
-        if (not names and len(suite.case_targets) == 0) or (
-            not names and self._some_case_names_none(suite)
-        ):
-            names = [workspace.catalog.default_target(workspace.env)]
-        return list(dict.fromkeys([*names, *suite.case_targets]))
-
-    @staticmethod
-    def _some_case_names_none(suite: Suite) -> bool:
-        return any(case.targets is None for case in suite.cases())
+    def _general_targets(self, suite: Suite, workspace: Workspace) -> list[str]:
+        """Where the cases run that name no target of their own."""
+        if self.options.targets or suite.targets:
+            return list(dict.fromkeys(self.options.targets or suite.targets))
+        if suite.case_targets and all(case.targets is not None for case in suite.cases()):
+            return []
+        return [workspace.catalog.default_target(workspace.env)]
 
     def _selected(
         self,
         suite: Suite,
         target: str,
+        general: Sequence[str],
         predicate: Callable[[Case], bool],
-        workspace: Workspace,
     ) -> Callable[[Case], bool]:
-        """Cases that name targets run on those; the others on the suite's. `--target` wins."""
+        """Which cases run on `target`. `--target` wins over what cases name."""
         if self.options.targets or not suite.case_targets:
             return predicate
-        general = set(suite.targets)
-        if not general and self._some_case_names_none(suite):
-            general = {workspace.catalog.default_target(workspace.env)}
 
         def selected(case: Case) -> bool:
             mine = target in (general if case.targets is None else case.targets)

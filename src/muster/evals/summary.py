@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
 from muster.evals.stats import percentile, wilson_interval
 from muster.provider import TokenUsage
 
-__all__ = ("Failure", "RunTotals", "SuiteTotals", "TargetTotals", "reason_of")
+__all__ = ("Failure", "RunTotals", "SuiteTotals", "TargetTotals", "one_line", "reason_of")
 
 FAILURES_KEPT = 5
 
@@ -274,9 +275,22 @@ def _failure(result: CaseResult) -> Failure:
 
 
 def reason_of(result: CaseResult) -> str:
-    """Why a result is not `ok`, in one line."""
+    """Why a result is not `ok`, in one line that a terminal can be given."""
+    return one_line(_reason_of(result))
+
+
+def one_line(text: str) -> str:
+    """`text` with white space folded and control characters escaped: what a target says must not
+    drive the terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", " ".join(text.split()))
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def _reason_of(result: CaseResult) -> str:
     if result.error is not None:
-        return " ".join(result.error.split())
+        return result.error
     failed = [
         str(assertion.get("text", ""))
         for score in [*result.scores, *_turn_scores(result)]

@@ -346,7 +346,7 @@ def test_v4_execution(tmp_path: Path) -> None:
     a, b, c = suite.cases()
     assert suite.targets == ("one", "two", "three")
     assert suite.inline_targets == {"three": {"name": "three", "use_target": "one"}}
-    assert suite.case_targets == ("solo",)
+    assert suite.case_targets == ("solo", "one")
     assert (suite.max_concurrency, suite.budget_usd, suite.fail_on_error) == (4, 1.5, True)
     assert (suite.threshold, suite.count, suite.repeats) == (0.6, 3, 6)
     assert (a.threshold, a.repeat, a.timeout_seconds, a.targets) == (0.6, 3, 30, None)

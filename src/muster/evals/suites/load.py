@@ -143,7 +143,7 @@ def _checked(reader: SuiteReader, path: Path | None, *, skip_invalid: bool) -> S
         repeats=checked.repeats,
         content_hash=_hash(reader),
         targets=targets,
-        case_targets=tuple(name for name in checked.targets if name not in targets),
+        case_targets=tuple(checked.targets),
         has_turns=checked.has_turns,
         description=entry.description,
         category=reader.settings.category,
