@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,8 @@ def eval_command(**given: Any) -> int:
     folder, options, cwd = _resume(given["resume"], options)
     if not options.paths:
         raise UsageError("which suite? Give a file, a folder or a glob: muster eval suite.yaml")
-    plan = prepare(options, cwd=cwd)  # outside of the loop, where Ctrl-C is heard at once
+    with redirect_stdout(sys.stderr):  # what users' code prints is no part of our answer
+        plan = prepare(options, cwd=cwd)  # outside of the loop, where Ctrl-C is heard at once
     for line in plan.warnings:
         click.echo(f"warning: {line}", err=True)
     if given["dry_run"]:
@@ -173,6 +175,8 @@ def _resume(
         folder = options.output if options.output is not None else _latest_run()
     else:
         folder = Path(asked)
+        if options.output not in (None, folder):
+            raise UsageError(f"--resume {folder} goes on in that folder; leave --output out")
     return folder, *resumed_options(folder, options)
 
 
@@ -208,11 +212,12 @@ async def _run_plan(given: dict[str, Any], plan: Plan, folder: Path | None) -> i
     stop = asyncio.Event()
     task = asyncio.ensure_future(run(plan, observe=observe, resume=folder, stop=stop))
     received = _cancel_on_signals(task, stop)
-    try:
-        evaluation = await task
-    finally:
-        for progress in shown:
-            progress.__exit__(None, None, None)
+    with redirect_stdout(sys.stderr):
+        try:
+            evaluation = await task
+        finally:
+            for progress in shown:
+                progress.__exit__(None, None, None)
     _report(given, plan, evaluation)
     return _exit_code(given, plan, evaluation, received)
 
@@ -232,8 +237,9 @@ def _cancel_on_signals(task: asyncio.Future[Evaluation], stop: asyncio.Event) ->
         stop.set()
         task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, on_signal, number)
     return received
 
 

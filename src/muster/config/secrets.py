@@ -38,6 +38,7 @@ _NAME = re.compile(
     r"|auth_?token|access_?token|token|bearer|password|passwd|passphrase|pwd|secret|credentials?"
     r"|authorization|cookie)$"
 )
+_FOLDERS = frozenset({"PWD", "OLDPWD"})
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
 
@@ -49,7 +50,10 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret_variable(name: str) -> bool:
-    """As `is_secret_name`, for environment variables: `OPENAI_KEY` is one too."""
+    """As `is_secret_name`, for environment variables: `OPENAI_KEY` is one too; the shell's `PWD`,
+    which is the working folder, is none."""
+    if name in _FOLDERS:
+        return False
     return is_secret_name(name) or name.upper().endswith("_KEY")
 
 
@@ -119,16 +123,6 @@ class Masker:
             if form in text:
                 return self._pattern.sub(MASK, text)
         return text
-
-    def mask_all(self, value: Any) -> Any:
-        """Plain data with every text in it masked, keys too."""
-        if isinstance(value, str):
-            return self.mask(value)
-        if isinstance(value, Mapping):
-            return {self.mask_all(key): self.mask_all(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.mask_all(item) for item in value]
-        return value
 
     def found_in(self, data: bytes) -> bool:
         """Whether UTF-8 text holds one of the secrets."""

@@ -108,6 +108,8 @@ async def _complete(
             observer=observer,
             earlier=earlier,
         )
+        if totals.count == plan.results and evaluation.outcome.status == "timed_out":
+            evaluation.outcome.status = "complete"  # the last result came with the bell
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if stop is None or not stop.is_set() or task is None:
@@ -178,6 +180,7 @@ def _record(plan: Plan, folder: Path) -> dict[str, Any]:
             {
                 "name": suite.name,
                 "path": str(suite.path) if suite.path else None,
+                "eval_path": plan.eval_path(suite),
                 "cases": suite.count,
                 "content_hash": suite.content_hash,
                 "skipped": list(suite.skipped),

@@ -103,6 +103,11 @@ class Plan:
         """Each once."""
         return list({id(job.suite): job.suite for job in self.jobs}.values())
 
+    def eval_path(self, suite: Suite) -> str | None:
+        """Where the suite's file is, seen from the root of the plan's project; `None` for one in
+        memory."""
+        return next(job.eval_path for job in self.jobs if job.suite is suite)
+
     @property
     def has_budget(self) -> bool:
         """Whether the run, or one of its suites, is bounded in money."""
@@ -179,7 +184,9 @@ class _PlanBuilder:
             skip_invalid=self.options.skip_invalid,
             allow_outside=self.options.allow_outside,
         )
-        self.add(suite, os.path.relpath(path, project.root), project, env)
+        # From one root for all suites of the run: it tells those of several projects apart.
+        root = (self.first_project or project).root
+        self.add(suite, os.path.relpath(path, root), project, env)
 
     def add(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -158,10 +158,11 @@ class ResultsWriter:
         Raises:
             MusterError: the disk does not take it.
         """
-        line = _encoder.encode(result)
+        line, result = _encoded(result)
         if self._masker is not None and self._masker.found_in(line):
-            result = _masked(result, self._masker)
-            line = _encoder.encode(result)
+            spoken = {name: getattr(result, name) for name in _SPOKEN}
+            masked = _each_text(spoken, self._masker.mask)
+            line, result = _encoded(msgspec.structs.replace(result, **masked))
         self._append(line + b"\n")
         return result
 
@@ -202,10 +203,28 @@ _SPOKEN = (
 """Where a secret may come to stand. Names and ids stay as they are: they say which result it is."""
 
 
-def _masked(result: CaseResult, masker: Masker) -> CaseResult:
-    plain = result.to_dict()
-    spoken = {name: masker.mask_all(plain[name]) for name in _SPOKEN if name in plain}
-    return msgspec.structs.replace(result, **spoken)
+def _encoded(result: CaseResult) -> tuple[bytes, CaseResult]:
+    """The line, and the result that it says."""
+    try:
+        return _encoder.encode(result), result
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can name and UTF-8 cannot
+        whole = msgspec.convert(_each_text(result.to_dict(), _without_halves), CaseResult)
+        return _encoder.encode(whole), whole
+
+
+def _without_halves(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Plain data with every text in it changed, keys too."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_each_text(key, change): _each_text(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each_text(item, change) for item in value]
+    return value
 
 
 def read_results(folder: Path) -> Iterator[CaseResult]:

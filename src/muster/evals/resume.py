@@ -33,7 +33,7 @@ def resumed_options(folder: Path, asked: EvalOptions) -> tuple[EvalOptions, Path
     stored, cwd = _options_of(folder)
     for name in _FIXED:
         value = getattr(asked, name)
-        if value and value != getattr(stored, name):
+        if _is_said(value) and value != getattr(stored, name):
             raise UsageError(
                 f"{folder}: the run was started with another --{_OPTION.get(name, name)}; a run is "
                 "gone on with as it was started. Start a new one instead."
@@ -41,12 +41,18 @@ def resumed_options(folder: Path, asked: EvalOptions) -> tuple[EvalOptions, Path
     changes = {
         name: value
         for name in EvalOptions.__dataclass_fields__
-        if name not in ("output", "paths") and (value := getattr(asked, name))
+        if name not in ("output", "paths") and _is_said(value := getattr(asked, name))
     }
     options = replace(stored, **changes, output=None)
     if not asked.paths:
         return options, cwd
     return replace(options, paths=asked.paths), None
+
+
+def _is_said(value: object) -> bool:
+    """Whether an option was given: 0 is a number that one may ask for, other empty values mean
+    that nothing was said."""
+    return bool(value) or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 _OPTION = {"targets": "target", "selection": "tag, --test-id or --filter"}
@@ -95,11 +101,15 @@ def _add_cost(earlier: Earlier, result: CaseResult) -> None:
 
 
 def _check_same(before: Mapping[str, Any], plan: Plan, folder: Path) -> None:
-    hashes = {suite["name"]: suite["content_hash"] for suite in before.get("suites", ())}
-    _check_names(folder, "suite", hashes, [suite.name for suite in plan.suites])
+    hashes = {
+        suite.get("eval_path") or suite["name"]: suite["content_hash"]
+        for suite in before.get("suites", ())
+    }
+    now = {plan.eval_path(suite) or suite.name: suite for suite in plan.suites}
+    _check_names(folder, "suite", hashes, now)
     _check_names(folder, "target", [t["name"] for t in before.get("targets", ())], plan.targets)
-    for suite in plan.suites:
-        if hashes[suite.name] != suite.content_hash:
+    for name, suite in now.items():
+        if hashes[name] != suite.content_hash:
             raise UsageError(
                 f'{folder}: suite "{suite.name}" is not what it was when the run began; '
                 "results of both would be mixed. Start a new run instead."

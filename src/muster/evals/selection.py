@@ -83,8 +83,14 @@ def _matches(case: Case, key: str, glob: str) -> bool:
     if key in ("id", "category", "conversation_id"):
         values.append(getattr(case, key))
     flat = [
-        str(item)
+        _as_written(item)
         for value in values
         for item in (value if isinstance(value, list | tuple) else [value])
+        if item is not None
     ]
     return any(fnmatchcase(item, glob) for item in flat)
+
+
+def _as_written(value: object) -> str:
+    """As in YAML and JSON: `true`, not Python's `True`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

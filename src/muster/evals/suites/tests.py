@@ -9,7 +9,7 @@ from typing import Any
 
 from muster.config.document import Place
 from muster.config.validation import validate
-from muster.errors import ConfigError
+from muster.errors import ConfigError, MusterError
 from muster.evals.case import Case
 from muster.evals.suites.dataset import OnProblem, Row, RowSource, rows_of
 from muster.evals.suites.layers import Layer
@@ -159,6 +159,8 @@ class References:
             if any(problem.line is not None for problem in problems):
                 raise
             raise ConfigError(place.problem(str(problem)) for problem in problems) from None
+        except MusterError as error:  # of the code that makes the tests
+            raise ConfigError(place.problem(str(error))) from error
 
     def parts(
         self, value: Any, place: Place, *, layer: Layer | None = None, id_suffix: str = ""
