@@ -162,9 +162,10 @@ async def aevaluate(
     from muster.evals.evaluation import run
     from muster.evals.plan import EvalOptions, prepare
     from muster.evals.suites.load import suite_from_cases
+    from muster.wrappers.base import close_provider
 
     paths, cases = _split(suite)
-    names, given = _targets(target)
+    names, given, made = _targets(target)
     options = EvalOptions(
         paths=paths,
         targets=names,
@@ -185,9 +186,11 @@ async def aevaluate(
     plan = prepare(options, suites=suites, given=given)
     try:
         observer = _Observer(on_result)
-        return Evaluation(await run(plan, observe=lambda total, already: observer))
+        return Evaluation(await run(plan, observe=lambda planned, totals: observer))
     finally:
         await plan.aclose()
+        for provider in made:
+            await close_provider(provider)
 
 
 def evaluate(
@@ -258,13 +261,15 @@ def _split(
 
 def _targets(
     target: TargetLike | Sequence[TargetLike],
-) -> tuple[tuple[str, ...], dict[str, Provider]]:
-    """Names to run, and the providers of those that are objects, not names."""
+) -> tuple[tuple[str, ...], dict[str, Provider], list[Provider]]:
+    """Names to run; the providers of those that are objects, not names; and which of these were
+    made here, so that their threads must be ended. What can be closed is closed by its giver."""
     from muster.providers.create import as_provider
 
     items: list[Any] = list(target) if isinstance(target, list | tuple) else [target]
     names: list[str] = []
     given: dict[str, Provider] = {}
+    made: list[Provider] = []
     for item in items:
         if isinstance(item, str):
             names.append(item)
@@ -276,4 +281,6 @@ def _targets(
             name, number = f"{base}-{number}", number + 1
         names.append(name)
         given[name] = as_provider(item, name=name)
-    return tuple(names), given
+        if not hasattr(item, "aclose"):
+            made.append(given[name])
+    return tuple(names), given, made

@@ -19,6 +19,7 @@ from muster.evals.plan import EvalOptions, Plan, prepare
 from muster.evals.results import RUN_FILE
 from muster.evals.resume import resumed_options
 from muster.evals.selection import Selection
+from muster.evals.summary import RunTotals
 from muster.reports.terminal import format_table, render_summary
 
 __all__ = ("eval_command",)
@@ -201,10 +202,10 @@ async def _run_plan(given: dict[str, Any], plan: Plan, folder: Path | None) -> i
     style = "quiet" if given["quiet"] else "live" if sys.stderr.isatty() else "plain"
     shown: list[Progress] = []
 
-    def observe(total: int, already: int) -> Progress:
-        if already and style != "quiet":
-            click.echo(f"resuming: {already} of {total} results are there", err=True)
-        progress = Progress(total, already, style=style, verbose=given["verbose"])
+    def observe(total: int, totals: RunTotals) -> Progress:
+        if totals.count and style != "quiet":
+            click.echo(f"resuming: {totals.count} of {total} results are there", err=True)
+        progress = Progress(total, totals, style=style, verbose=given["verbose"])
         progress.__enter__()
         shown.append(progress)
         return progress

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from importlib import import_module
@@ -35,6 +37,7 @@ class _LazyGroup(click.Group):
             return None
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), name)
+        _resume_collector()
         return command
 
     def resolve_command(
@@ -66,7 +69,14 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line, and end the process with the right exit code."""
+    """Run the command line, and end the process with the right exit code.
+
+    Without `args` the process is ours alone. What is imported stays to its end, so the garbage
+    collector need not look at it: not while it comes, nor again when the interpreter shuts down.
+    """
+    if args is None:
+        gc.disable()
+        atexit.register(gc.freeze)
     arguments = sys.argv[1:] if args is None else list(args)
     debug = "--debug" in arguments
     if debug:  # wherever it stands
@@ -74,10 +84,18 @@ def main(args: list[str] | None = None) -> None:
     sys.exit(_run(arguments, debug))
 
 
+def _resume_collector() -> None:
+    """The command is imported: from now on there may be garbage."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
 def _run(arguments: list[str], debug: bool) -> int:
     try:
         code: Any = cli.main(args=arguments, prog_name="muster", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may have been closed by who called
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
@@ -98,6 +116,9 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            click.echo(f"error: {error.filename}: {error.strerror}", err=True)
+            return 2
         kind = type(error).__name__
         click.echo(
             f"error: {kind}: {_masked(str(error))}\n"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
-from muster.evals.summary import reason_of
+from muster.evals.summary import RunTotals, reason_of
 from muster.reports.terminal import format_money, format_tokens
 
 __all__ = ("Progress",)
@@ -27,20 +26,15 @@ class Progress(AbstractContextManager["Progress"]):
     `style` is `live`, `plain` or `quiet`; `verbose` adds a line for each result.
     """
 
-    def __init__(self, total: int, already: int, *, style: str, verbose: bool = False) -> None:
+    def __init__(self, total: int, totals: RunTotals, *, style: str, verbose: bool = False) -> None:
         self.total = total
+        self.totals = totals
         self.style = style
         self.verbose = verbose
-        self._count = already
-        self._already = already
-        self._passed = 0
-        self._failed = 0
-        self._tokens = 0
-        self._cost: float | None = None
-        self._errors: Counter[str] = Counter()
+        self._already = totals.count
         self._started = time.monotonic()
         self._shown_at = self._started
-        self._tenths = already * 10 // total if total else 0
+        self._tenths = self._tenths_done()
         self._live: Any = None
 
     def __enter__(self) -> Progress:
@@ -59,35 +53,25 @@ class Progress(AbstractContextManager["Progress"]):
             self._live.stop()
 
     def on_result(self, result: CaseResult) -> None:
-        """Count one more result, and show it when it is time."""
-        self._count += 1
-        if result.execution_status == OK:
-            self._passed += 1
-        elif result.execution_status == EXECUTION_ERROR:
-            self._errors[result.error_kind or "unknown"] += 1
-        else:
-            self._failed += 1
-        usage = result.token_usage
-        if usage:
-            self._tokens += usage.get("input", 0) + usage.get("output", 0)
-        if result.cost_usd is not None:
-            self._cost = (self._cost or 0.0) + result.cost_usd
+        """One more result, which is in the totals; show it when it is time."""
         if self.verbose and self.style != "quiet":
             self._print(_line_of(result))
-        self._show()
+        if self.style == "plain":
+            self._print_now_and_then()
 
-    def _show(self) -> None:
-        """A plain line for each tenth of the run, but neither too often nor too seldom."""
-        if self.style != "plain":
-            return
+    def _print_now_and_then(self) -> None:
+        """A line for each tenth of the run, but neither too often nor too seldom."""
         now = time.monotonic()
         since = now - self._shown_at
-        tenths = self._count * 10 // self.total if self.total else 0
+        tenths = self._tenths_done()
         if tenths > self._tenths or since >= _PLAIN_EVERY:
             self._tenths = tenths
-            if since >= _PLAIN_AT_MOST_EVERY or self._count >= self.total:
+            if since >= _PLAIN_AT_MOST_EVERY or self.totals.count >= self.total:
                 self._shown_at = now
                 self._print(self.status())
+
+    def _tenths_done(self) -> int:
+        return self.totals.count * 10 // self.total if self.total else 0
 
     def status(self) -> str:
         """One line: how far, how well, how fast, how dear."""
@@ -96,22 +80,24 @@ class Progress(AbstractContextManager["Progress"]):
     @property
     def count(self) -> str:
         """`30/100`."""
-        return f"{self._count}/{self.total}"
+        return f"{self.totals.count}/{self.total}"
 
     def details(self) -> list[str]:
         """How it goes, in few words each."""
+        totals = self.totals
         seconds = max(time.monotonic() - self._started, 1e-9)
-        rate = (self._count - self._already) / seconds
-        parts = [f"{self._passed} passed", f"{self._failed} failed"]
-        if self._errors:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in self._errors.most_common(3))
-            parts.append(f"{self._errors.total()} errors ({kinds})")
+        rate = (totals.count - self._already) / seconds
+        parts = [f"{totals.passed} passed", f"{totals.quality_failures} failed"]
+        errors = totals.errors_by_kind
+        if errors:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in errors.most_common(3))
+            parts.append(f"{errors.total()} errors ({kinds})")
         parts.append(f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
-        if self._tokens:
-            parts.append(f"{format_tokens(self._tokens)} tokens")
-        if self._cost is not None:
-            parts.append(format_money(self._cost))
-        left = self.total - self._count
+        if totals.tokens:
+            parts.append(f"{format_tokens(totals.tokens)} tokens")
+        if totals.cost_usd is not None:
+            parts.append(format_money(totals.cost_usd))
+        left = self.total - totals.count
         if left > 0 and rate > 0 and left / rate >= 1:
             parts.append(f"{_clock(left / rate)} left")
         return parts
@@ -125,7 +111,7 @@ class Progress(AbstractContextManager["Progress"]):
     @property
     def fraction(self) -> float:
         """How much is done, in [0, 1]."""
-        return self._count / self.total if self.total else 1.0
+        return self.totals.count / self.total if self.total else 1.0
 
 
 def _live_display(progress: Progress) -> Any:

@@ -63,7 +63,9 @@ def validate(
         good += 1
         _warn(plan.warnings, warnings)
         count = sum(suite.count for suite in plan.suites)
-        click.echo(f"ok  {path}: {count} cases on {', '.join(plan.targets)}")
+        click.echo(
+            f"ok  {path}: {count} {'case' if count == 1 else 'cases'} on {', '.join(plan.targets)}"
+        )
     for path in files:
         try:
             names, lines = _check_targets(path, safe=safe)

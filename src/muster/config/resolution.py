@@ -259,9 +259,11 @@ class _Resolving:
         if isinstance(value, str):
             return self._fill_text(value, place, secret)
         if isinstance(value, Mapping):
+            variables = place.location[-1:] == ("env",)
+            is_secret = is_secret_variable if variables else is_secret_name
             return {
                 key: self._fill(
-                    item, place.at(key), secret or (by_name and is_secret_name(key)), by_name
+                    item, place.at(key), secret or (by_name and is_secret(key)), by_name
                 )
                 for key, item in value.items()
             }

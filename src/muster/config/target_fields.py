@@ -7,10 +7,13 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from muster.config.validation import FileModel
+from muster.config.validation import FileModel, field_names
 from muster.target import RateLimits, RetryPolicy
 
 __all__ = ("TargetFields", "targets_schema")
+
+_BESIDE = ("description", "extends")
+"""What else a target may say; `extends` is AgentV's word for `use_target`."""
 
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -125,8 +128,9 @@ def _define_entries(settings: Mapping[str, type[BaseModel]], definitions: dict[s
         "properties": {"name": {"type": "string", "minLength": 1}, **fields},
     }
     if settings:
+        known = [*definitions["target"]["properties"], *_BESIDE]
         definitions["target"]["allOf"] = [
-            _settings_of(kind, model, definitions) for kind, model in sorted(settings.items())
+            _settings_of(kinds, model, known, definitions) for model, kinds in _by_model(settings)
         ]
     definitions["provider"] = {
         "type": "object",
@@ -139,12 +143,28 @@ def _define_entries(settings: Mapping[str, type[BaseModel]], definitions: dict[s
     }
 
 
-def _settings_of(kind: str, model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
+def _by_model(
+    settings: Mapping[str, type[BaseModel]],
+) -> list[tuple[type[BaseModel], list[str]]]:
+    """Each model once, with the kinds that share it."""
+    kinds: dict[type[BaseModel], list[str]] = {}
+    for kind, model in sorted(settings.items()):
+        kinds.setdefault(model, []).append(kind)
+    return list(kinds.items())
+
+
+def _settings_of(
+    kinds: list[str], model: type[BaseModel], known: list[str], definitions: dict[str, Any]
+) -> dict[str, Any]:
+    """What a target of one of `kinds` may have, beside its fields or in `config`."""
     properties = _properties(model, definitions)
+    names = sorted(field_names(model))
+    inner = {"properties": properties, "propertyNames": {"enum": names}}
     return {
-        "if": {"properties": {"provider": {"const": kind}}, "required": ["provider"]},
+        "if": {"properties": {"provider": {"enum": kinds}}, "required": ["provider"]},
         "then": {
-            "properties": properties | {"config": {"type": "object", "properties": properties}}
+            "properties": properties | {"config": {"type": "object", **inner}},
+            "propertyNames": {"enum": sorted({*known, *names})},
         },
     }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
 
 from muster.config.document import Document, Location, Place
+from muster.described import DescribedModel
 from muster.errors import ConfigError, Problem, nearest
 from muster.target import Secret
 
@@ -17,12 +18,8 @@ if TYPE_CHECKING:
 __all__ = ("FileModel", "field_names", "problems_at", "problems_of", "validate")
 
 
-class FileModel(BaseModel):
+class FileModel(DescribedModel):
     """Base of every model of a file that users write: unknown fields are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, defer_build=True, use_attribute_docstrings=True
-    )
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -48,14 +48,15 @@ class Evaluation:
 async def run(
     plan: Plan,
     *,
-    observe: Callable[[int, int], Observer] | None = None,
+    observe: Callable[[int, RunTotals], Observer] | None = None,
     resume: Path | None = None,
     stop: asyncio.Event | None = None,
 ) -> Evaluation:
     """Run what was planned; results are in the run's folder as they come.
 
     Args:
-        observe: called with (planned results, results there already) before the first call.
+        observe: called before the first call with the number of planned results, and the totals,
+            which hold the results that are there already and go on with the run.
         resume: the folder of an earlier run to be completed.
         stop: set before this task is cancelled, it makes the cancellation an ordinary end: the
             calls under way are cancelled, and the run has the status `interrupted`.
@@ -72,7 +73,7 @@ async def run(
         if resume is not None:
             earlier = take_over(folder, plan, totals, record)
         write_run(folder, record)
-        observer = observe(plan.results, len(earlier.done)) if observe is not None else None
+        observer = observe(plan.results, totals) if observe is not None else None
         outcome = Outcome(totals, status="interrupted")
         evaluation = Evaluation(folder, outcome, plan.results, record)
         await _complete(plan, evaluation, earlier, observer, stop)

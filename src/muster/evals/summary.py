@@ -237,9 +237,19 @@ class RunTotals:
         return [*self._errors, *self._lowest]
 
     @property
+    def passed(self) -> int:
+        """Results that reached their threshold, all targets."""
+        return sum(totals.passed for totals in self.targets.values())
+
+    @property
     def errors(self) -> int:
         """Execution errors, all targets."""
         return sum(totals.errors.total() for totals in self.targets.values())
+
+    @property
+    def errors_by_kind(self) -> Counter[str]:
+        """Execution errors, all targets."""
+        return sum((totals.errors for totals in self.targets.values()), Counter())
 
     @property
     def quality_failures(self) -> int:
@@ -261,7 +271,7 @@ class RunTotals:
         """The published form."""
         return {
             "results": self.count,
-            "passed": sum(t.passed for t in self.targets.values()),
+            "passed": self.passed,
             "quality_failures": self.quality_failures,
             "execution_errors": self.errors,
             "cost_usd": self.cost_usd,

@@ -12,13 +12,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from muster.errors import nearest
 from muster.provider import BadProviderOutput, Message, ProviderFailed, ProviderResponse
 
-__all__ = ("as_response",)
+__all__ = ("as_response", "is_amount")
 
 ACCOUNTING = (
     "token_usage",
@@ -29,6 +30,12 @@ ACCOUNTING = (
     "model",
 )
 ANSWER = ("output", "text", "error")
+_AMOUNTS = ("cost_usd", "duration_ms")
+
+
+def is_amount(value: object) -> bool:
+    """True for numbers from 0 up; NaN and infinity would spoil every sum that they get into."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def as_response(value: object, who: str) -> ProviderResponse:
@@ -40,6 +47,10 @@ def as_response(value: object, who: str) -> ProviderResponse:
         ProviderFailed: the value is a mapping with an `error`.
     """
     if isinstance(value, ProviderResponse):
+        for name in _AMOUNTS:
+            amount = getattr(value, name)
+            if amount is not None and not is_amount(amount):
+                raise _bad(f"{who}: {_wrong_amount(name, amount)}")
         return value
     if isinstance(value, str | Message):
         return ProviderResponse(value)
@@ -71,10 +82,10 @@ def _from_mapping(value: Mapping[Any, Any], who: str) -> ProviderResponse:
         raise ValueError(f'the answer has the unknown field "{unknown[0]}" ({hint})')
     error = value.get("error")
     accounting = {name: value[name] for name in ACCOUNTING if value.get(name) is not None}
-    for name in ("cost_usd", "duration_ms"):
-        number = accounting.get(name, 0)
-        if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
-            raise ValueError(f"`{name}` must be a number from 0 up, not {number!r}")
+    for name in _AMOUNTS:
+        amount = accounting.get(name, 0)
+        if not is_amount(amount):
+            raise ValueError(_wrong_amount(name, amount))
     answer = value.get("output")
     if answer is None:
         answer = value.get("text")
@@ -92,6 +103,10 @@ def _from_mapping(value: Mapping[Any, Any], who: str) -> ProviderResponse:
     if answer is None:
         raise ValueError("the answer has neither `output` nor `text`")
     return response
+
+
+def _wrong_amount(name: str, amount: object) -> str:
+    return f"`{name}` must be a number from 0 up, not {amount!r}"
 
 
 def _json_answer(value: Any) -> ProviderResponse:

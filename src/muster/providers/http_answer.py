@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from muster.provider import BadProviderOutput, OnChunk, ProviderResponse
-from muster.providers.answers import as_response
+from muster.providers.answers import as_response, is_amount
 from muster.providers.http_errors import error_for_payload, excerpt
 from muster.providers.http_settings import HttpAnswer, HttpUsage
 from muster.providers.paths import PathError, Search, compile_path
@@ -101,7 +101,7 @@ class AnswerReader:
         if self.settings.finish_reason or _has(data, FINISH_KEYS):
             finish = self.finish(data)
         if cost is not None:
-            if isinstance(cost, bool) or not isinstance(cost, int | float) or cost < 0:
+            if not is_amount(cost):
                 raise PathError(f"the cost is no number from 0 up: {cost!r:.60}")
             found["cost_usd"] = cost
         if isinstance(model, str):

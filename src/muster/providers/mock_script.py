@@ -99,7 +99,7 @@ class MockReply(ProviderSettings):
     finish_reason: str | None = None
     """By default `stop`, or `tool_calls`."""
 
-    @field_validator("error", mode="before")
+    @field_validator("error", mode="before", json_schema_input_type=str | MockError | None)
     @classmethod
     def _kind_alone(cls, value: object) -> object:
         return {"kind": value} if isinstance(value, str) else value
@@ -170,7 +170,7 @@ class MockSettings(ProviderSettings):
     estimate_usage: bool = False
     """Report a quarter of a token for each byte where a reply has no `usage`."""
 
-    @field_validator("default", mode="before")
+    @field_validator("default", mode="before", json_schema_input_type=str | MockReply | None)
     @classmethod
     def _text_alone(cls, value: object) -> object:
         return {"text": value} if isinstance(value, str) else value

@@ -10,20 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from muster.described import DescribedModel
 from muster.errors import MusterError, UsageError
 from muster.target import ResolvedTarget, Secret
 
 __all__ = ("ProviderSettings", "located", "refuse_if_safe", "secrets_in")
 
 
-class ProviderSettings(BaseModel):
+class ProviderSettings(DescribedModel):
     """A provider's settings as they stand in `targets.yaml`; unknown ones are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, defer_build=True, use_attribute_docstrings=True
-    )
 
 
 def secrets_in(value: Any) -> Iterator[str]:

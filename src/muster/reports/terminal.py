@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 from muster.evals.runner import Outcome
@@ -120,20 +121,22 @@ def format_money(cost_usd: float | None) -> str:
         return "–"
     if cost_usd == 0:
         return "$0"
-    return f"${cost_usd:,.2f}" if cost_usd >= 1 else f"${cost_usd:.4g}"
+    if cost_usd >= 0.99995:
+        return f"${cost_usd:,.2f}"
+    return f"${Decimal(f'{cost_usd:.4g}'):f}"
 
 
 def format_tokens(count: int) -> str:
     """`950`, `12.3k`, `4.56M`."""
     if count < 10_000:
         return str(count)
-    return f"{count / 1000:.1f}k" if count < 1_000_000 else f"{count / 1_000_000:.2f}M"
+    return f"{count / 1000:.1f}k" if count < 999_950 else f"{count / 1_000_000:.2f}M"
 
 
 def _milliseconds(value: float) -> str:
-    if value < 10:
+    if value < 9.95:
         return f"{value:.1f} ms"
-    return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
+    return f"{value:.0f} ms" if value < 9_999.5 else f"{value / 1000:.1f} s"
 
 
 def _clip(text: str, length: int) -> str:
