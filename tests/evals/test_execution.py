@@ -216,6 +216,8 @@ def test_a_case_ends_at_its_timeout(reply: Any, extra: float) -> None:
     expected = ("execution_error", None, "timeout", "agent", "no result within 2.5 s")
     assert broken_by(result) == expected
     assert seconds == 2.5 + extra
+    assert result.attempts == 1
+    assert result.duration_ms is not None
 
 
 def test_graders_are_within_the_timeout() -> None:

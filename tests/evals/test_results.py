@@ -374,3 +374,11 @@ def test_no_record(tmp_path: Path, text: str | None, why: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_run(tmp_path)
     assert str(caught.value).startswith(why.format(folder=tmp_path))
+
+
+def test_a_secret_in_a_value_that_is_no_text_is_masked_too(tmp_path: Path) -> None:
+    writer = ResultsWriter(tmp_path, Masker(["hidden-one"]))
+    writer.write(make_result(metadata={"file": Path("/x/hidden-one"), "half": "\ud800"}))
+    writer.close()
+    (result,) = read_results(tmp_path)
+    assert result.metadata == {"file": "/x/**********", "half": "\ufffd"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -24,7 +25,8 @@ def items(edges: Mapping[str, Iterable[str]], repeats: int = 1) -> list[Item]:
 def schedule_of(given: list[Item], **options: Any) -> Schedule:
     """All that are depended on and are among the items are planned."""
     named = frozenset(name for item in given for name in item.case.depends_on)
-    options.setdefault("planned", named & {item.case.id for item in given})
+    counts = Counter(item.case.id for item in given)
+    options.setdefault("planned", {name: counts[name] for name in named if name in counts})
     return Schedule(iter(given), named, options["planned"], options.get("outcomes"))
 
 
@@ -151,7 +153,7 @@ def test_a_dependency_that_is_not_part_of_the_run_holds_nobody_back() -> None:
 def test_a_dependency_that_ended_in_an_earlier_part_of_the_run_is_not_waited_for() -> None:
     given = items({"c": ["a", "b"]})
     before = {("a", None, 0): OK, ("b", None, 0): ERROR}
-    schedule = schedule_of(given, planned=frozenset("ab"), outcomes=before)
+    schedule = schedule_of(given, planned={"a": 2, "b": 2}, outcomes=before)
     assert schedule.take() is given[0]
     assert schedule.failed(given[0]) == ["b"]
 
@@ -189,7 +191,7 @@ def test_items_are_not_drawn_ahead() -> None:
             drawn += 1
             yield make_item(case)
 
-    schedule = Schedule(many(), frozenset(), frozenset())
+    schedule = Schedule(many(), frozenset(), {})
     assert drawn == 0
     for number in range(1, 6):
         assert schedule.take() is not None
@@ -222,3 +224,14 @@ def test_an_idle_worker_waits_until_there_is_something_or_all_is_through() -> No
         return log
 
     assert virtual(main()) == ["x took b", "y ended", "x ended"]
+
+
+def test_the_last_repeat_of_a_dependency_counts_for_further_ones() -> None:
+    once, twice = make_case("a"), make_case("b", depends_on=("a",))
+    given = [make_item(once), make_item(twice, repeat=0), make_item(twice, repeat=1)]
+    schedule = schedule_of(given, planned={"a": 1})
+    first = schedule.take()
+    assert first is given[0]
+    assert schedule.take() is None
+    schedule.done(first, ERROR)
+    assert [schedule.failed(item) for item in given[1:]] == [["a"], ["a"]]

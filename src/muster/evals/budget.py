@@ -46,3 +46,8 @@ class MoneyBudget:
         self._dearest = max(self._dearest, cost)
         self.spent += cost
         self._ended.set()
+
+    def withdraw(self) -> None:
+        """A call that was let in is not made after all."""
+        self._under_way -= 1
+        self._ended.set()

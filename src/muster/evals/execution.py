@@ -67,6 +67,14 @@ class _Record:
     messages: Sequence[Message] = ()
     turns: list[dict[str, Any]] | None = None
     scores: list[dict[str, Any]] = field(default_factory=list)
+    call_began: float | None = None
+    """While a call is under way: `time.perf_counter()` of its beginning."""
+
+    def count_broken_call(self) -> None:
+        """A call that is under way was cut off: its time counts, its cost is not known."""
+        if self.call_began is not None:
+            self.duration_ms += (time.perf_counter() - self.call_began) * 1000
+            self.attempts = max(self.attempts, 1)
 
     def count(
         self,
@@ -94,6 +102,7 @@ async def execute(item: Item, provider: Provider) -> CaseResult:
         else:
             score = await _in_time(run(item, provider, record), item.timeout)
     except _CaseFailed as error:
+        record.count_broken_call()
         failure = error
     else:
         return _result(item, record, score, None)
@@ -169,16 +178,17 @@ async def _invoke(
     item: Item, provider: Provider, messages: tuple[Message, ...], record: _Record
 ) -> ProviderResponse:
     request = make_request(item.case, messages, item.repeat, cwd=item.cwd)
-    start = time.perf_counter()
+    record.call_began = start = time.perf_counter()
     try:
         response = await provider.invoke(request)
     except ProviderError as error:
+        record.call_began = None
         record.count(error, None, (time.perf_counter() - start) * 1000)
         raise _CaseFailed(str(error), error.kind, "agent") from error
     except Exception as error:
         # Providers are wrapped so that only ProviderErrors leave them: this is a defect of ours.
-        record.attempts = max(record.attempts, 1)
         raise _CaseFailed(describe_failure(error), "internal_error", "agent") from error
+    record.call_began = None
     measured = (time.perf_counter() - start) * 1000
     record.count(
         response,

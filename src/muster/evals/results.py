@@ -114,7 +114,7 @@ class CaseResult(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """The line as plain data; what is unset is left out."""
-        data: dict[str, Any] = msgspec.to_builtins(self)
+        data: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         return data
 
 
@@ -160,7 +160,8 @@ class ResultsWriter:
         """
         line, result = _encoded(result)
         if self._masker is not None and self._masker.found_in(line):
-            spoken = {name: getattr(result, name) for name in _SPOKEN}
+            plain = result.to_dict()
+            spoken = {name: plain[name] for name in _SPOKEN if name in plain}
             masked = _each_text(spoken, self._masker.mask)
             line, result = _encoded(msgspec.structs.replace(result, **masked))
         self._append(line + b"\n")

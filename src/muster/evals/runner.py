@@ -53,6 +53,10 @@ class Job:
         """What tells the suite from the others of the run."""
         return self.eval_path or self.suite.name
 
+    def repeats_of(self, case: Case) -> int:
+        """How often the case is run."""
+        return case.repeat if self.repeat is None else self.repeat
+
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
@@ -191,10 +195,12 @@ async def _run_group(run: _Run, jobs: Sequence[Job]) -> None:
 
 def _schedule(run: _Run, job: Job) -> Schedule:
     suite = job.suite
-    planned = frozenset[str]()
+    planned: dict[str, int] = {}
     if suite.dependencies:
         selected = islice(filter(job.selected, suite.cases()), job.limit)
-        planned = frozenset(case.id for case in selected if case.id in suite.dependencies)
+        planned = {
+            case.id: job.repeats_of(case) for case in selected if case.id in suite.dependencies
+        }
     outcomes = run.earlier.outcomes.get((job.suite_key, job.target))
     return Schedule(_items(run, job), suite.dependencies, planned, outcomes)
 
@@ -203,7 +209,7 @@ def _items(run: _Run, job: Job) -> Iterator[Item]:
     done, suite_key = run.earlier.done, job.suite_key
     for case in islice(filter(job.selected, job.suite.cases()), job.limit):
         threshold = job.threshold if job.threshold is not None else case.threshold
-        for repeat in range(job.repeat if job.repeat is not None else case.repeat):
+        for repeat in range(job.repeats_of(case)):
             if done and (suite_key, case.id, case.prompt, job.target, repeat) in done:
                 continue
             yield Item(
@@ -261,22 +267,21 @@ async def _run_item(run: _Run, job: Job, schedule: Schedule, item: Item) -> Case
 
 
 async def _execute_within_budget(run: _Run, job: Job, item: Item) -> CaseResult | None:
-    entered: list[MoneyBudget] = []
+    budgets = [budget for budget in (run.budget, run.suite_budget) if budget is not None]
+    for number, budget in enumerate(budgets):
+        if not await budget.enter():
+            for entered in budgets[:number]:
+                entered.withdraw()
+            if budget is run.budget:
+                run.stop = run.stop or "budget_exceeded"
+            else:
+                run.suite_stop = run.suite_stop or "budget_exceeded"
+            return None
     cost: float | None = None
     try:
-        for budget in (run.budget, run.suite_budget):
-            if budget is None:
-                continue
-            if not await budget.enter():
-                if budget is run.budget:
-                    run.stop = run.stop or "budget_exceeded"
-                else:
-                    run.suite_stop = run.suite_stop or "budget_exceeded"
-                return None
-            entered.append(budget)
         result = await execute(item, job.provider)
         cost = result.cost_usd
         return result
     finally:
-        for budget in entered:
+        for budget in budgets:
             budget.leave(cost)

@@ -26,13 +26,13 @@ class Schedule:
         self,
         items: Iterator[Item],
         dependencies: frozenset[str],
-        planned: frozenset[str],
+        planned: Mapping[str, int],
         outcomes: Mapping[_Key, str] | None = None,
     ) -> None:
         self._items = items
         self._dependencies = dependencies
         self._planned = planned
-        """Those of `dependencies` that this run will come to."""
+        """Those of `dependencies` that this run will come to, each with its repeats."""
         self._outcomes: dict[_Key, str] = dict(outcomes or {})
         self._ready: deque[Item] = deque()
         self._waiting: list[Item] = []
@@ -85,11 +85,16 @@ class Schedule:
         return [
             name
             for name in item.case.depends_on
-            if self._outcomes.get((name, item.case.prompt, item.repeat)) == EXECUTION_ERROR
+            if self._outcomes.get(self._awaited(item, name)) == EXECUTION_ERROR
         ]
 
     def _open(self, item: Item) -> bool:
         return any(
-            name in self._planned and (name, item.case.prompt, item.repeat) not in self._outcomes
+            name in self._planned and self._awaited(item, name) not in self._outcomes
             for name in item.case.depends_on
         )
+
+    def _awaited(self, item: Item, name: str) -> _Key:
+        """The result of the case `name` that counts for `item`: the same repeat, or the last."""
+        last = self._planned.get(name, item.repeat + 1) - 1
+        return (name, item.case.prompt, min(item.repeat, last))
