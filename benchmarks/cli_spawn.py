@@ -13,12 +13,10 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
+
+from measure import PYTHON, Contender, command_line, folder, measure, rows_of, tell
 
 COMMAND = "cp {PROMPT_FILE} {OUTPUT_FILE}"
 SETTINGS = {
@@ -29,15 +27,15 @@ SETTINGS = {
 }
 
 
-def bare(runs: int, workers: int, folder: Path) -> None:
+def bare(runs: int, workers: int, place: Path) -> None:
     """The loop that everything is compared with."""
     program = "/bin/cp"
     live: dict[int, tuple[int, str, str]] = {}
     number = 0
-    with open(folder / "results.jsonl", "w", encoding="utf-8") as results:
+    with open(place / "results.jsonl", "w", encoding="utf-8") as results:
         while number < runs or live:
             while number < runs and len(live) < workers:
-                prompt, output = f"{folder}/{number}.prompt", f"{folder}/{number}.output"
+                prompt, output = f"{place}/{number}.prompt", f"{place}/{number}.output"
                 with open(prompt, "w", encoding="utf-8") as file:
                     file.write(f"question {number}")
                 pid = os.posix_spawn(program, [program, prompt, output], os.environ)
@@ -53,7 +51,7 @@ def bare(runs: int, workers: int, folder: Path) -> None:
             results.write(json.dumps({"id": case, "output": text}) + "\n")
 
 
-async def provider(settings: dict[str, object], runs: int, workers: int, folder: Path) -> None:
+async def provider(settings: dict[str, object], runs: int, workers: int, place: Path) -> None:
     """The same through `CliProvider.invoke`."""
     from muster.provider import ProviderRequest
     from muster.providers.cli import CliProvider
@@ -62,7 +60,7 @@ async def provider(settings: dict[str, object], runs: int, workers: int, folder:
     target = ResolvedTarget(name="cp", provider="cli", config=settings, base_dir=Path.cwd())
     copy = CliProvider(target)
     numbers = iter(range(runs))
-    with open(folder / "results.jsonl", "w", encoding="utf-8") as results:
+    with open(place / "results.jsonl", "w", encoding="utf-8") as results:
 
         async def work() -> None:
             for case in numbers:
@@ -76,36 +74,32 @@ async def provider(settings: dict[str, object], runs: int, workers: int, folder:
 
 def run(contender: str, runs: int, workers: int) -> None:
     """One contender, in this process."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
         if contender == "bare":
-            bare(runs, workers, Path(folder))
+            bare(runs, workers, Path(place))
         else:
-            asyncio.run(provider(SETTINGS[contender], runs, workers, Path(folder)))
+            asyncio.run(provider(SETTINGS[contender], runs, workers, Path(place)))
 
 
 def main() -> None:
     """Measure all contenders, or be one of them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = command_line(__doc__)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--contender", choices=["bare", *SETTINGS], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         run(options.contender, options.runs, options.workers)
         return
-    seconds: dict[str, list[float]] = {name: [] for name in ("bare", *SETTINGS)}
-    for _ in range(options.rounds):
-        for name, measured in seconds.items():
-            argv = [sys.executable, __file__, "--contender", name]
-            argv += ["--runs", str(options.runs), "--workers", str(options.workers)]
-            started = time.perf_counter()
-            subprocess.run(argv, check=True)
-            measured.append(time.perf_counter() - started)
-    median = {name: statistics.median(measured) for name, measured in seconds.items()}
-    print(f"{options.runs} runs of cp at {options.workers} workers, median of {options.rounds}")
-    for name, value in median.items():
-        print(f"{name:8} {value:7.3f} s   {value / median['bare']:5.2f} x bare")
+    size = ["--runs", str(options.runs), "--workers", str(options.workers)]
+    contenders = [
+        Contender(name, [PYTHON, __file__, "--contender", name, *size])
+        for name in ("bare", *SETTINGS)
+    ]
+    with folder() as cwd:
+        found = measure(contenders, rounds=options.rounds or 5, cwd=cwd)
+    what = f"provider alone, {options.runs:,} × cp, {options.workers} at a time"
+    tell(rows_of(what, found), options)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """What the `openai` provider costs a call, beside bare aiohttp and the official SDK.
 
-    python benchmarks/openai_client.py [--calls 20000] [--concurrency 64] [--rounds 3]
+    python benchmarks/openai_client.py [--calls 20000] [--concurrency 64] [--rounds 3] [--uvloop]
 
 A server process on loopback answers as Chat Completions does. Every client makes the same calls,
-in turns, `--rounds` times; shown are the medians of calls a second and of the client's own CPU.
-`ratio` is the CPU in relation to bare aiohttp. The `openai` package takes part if it is installed.
+in turns, `--rounds` times; shown are the medians of the client's own CPU and, for plain calls, of
+calls a second. Bare is aiohttp. The `openai` package takes part if it is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import multiprocessing
 import statistics
@@ -18,6 +19,8 @@ import time
 from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 from typing import Any
+
+from measure import Row, command_line, tell
 
 from muster.provider import Message, ProviderRequest, Tool
 from muster.providers.chat import ChatProvider
@@ -295,46 +298,70 @@ async def measure(call: Call, calls: int, concurrency: int) -> tuple[float, floa
     return calls / (time.perf_counter() - wall), (time.process_time() - cpu) / calls
 
 
-async def compare(url: str, options: argparse.Namespace) -> None:
-    """Print a table: a line for each kind of call and client."""
-    kinds = [Aiohttp, Muster]
-    try:
-        import openai  # noqa: F401
-    except ImportError:
-        pass
-    else:
-        kinds.append(OpenAISdk)  # type: ignore[arg-type]
+KINDS = (
+    # what, share of the calls, unit, per, target
+    ("plain", 1.0, "CPU of a call", 1, 150.0),
+    ("history", 0.2, "CPU of a call, 100 kB of history", 1, 400.0),
+    ("stream", 0.02, "CPU of a streamed delta", DELTAS, 10.0),
+    ("tool", 0.5, "CPU of a tool round trip", 1, 500.0),
+)
+CALLS_A_SECOND = 6000
+
+
+async def compare(url: str, options: argparse.Namespace) -> list[Row]:
+    """A row for each kind of call and client."""
+    kinds: list[Any] = [Aiohttp, Muster]
+    if importlib.util.find_spec("openai") is not None:
+        kinds.append(OpenAISdk)
     clients = [kind(url) for kind in kinds]
-    print(f"{'':28}{'calls/s':>10}{'CPU µs':>10}{'ratio':>8}")
-    for what, share, unit, per in (
-        ("plain", 1.0, "a call", 1),
-        ("history", 0.2, "a call, 100 kB of history", 1),
-        ("stream", 0.02, "a streamed delta", DELTAS),
-        ("tool", 0.5, "a tool round trip", 1),
-    ):
-        rows: dict[str, list[tuple[float, float]]] = {client.name: [] for client in clients}
+    rows: list[Row] = []
+    for what, share, title, per, limit in KINDS:
+        found: dict[str, list[tuple[float, float]]] = {client.name: [] for client in clients}
         calls = max(options.concurrency, int(options.calls * share))
-        for _ in range(options.rounds):
+        for _ in range(options.rounds or 3):
             for client in clients:
                 count = calls if client.name != OpenAISdk.name else max(64, calls // 10)
-                found = await measure(getattr(client, what), count, options.concurrency)
-                rows[client.name].append(found)
-        print(f"CPU {unit}")
-        bare = statistics.median(cpu for _, cpu in rows[Aiohttp.name])
-        for name, found_ in rows.items():
-            rate = statistics.median(rate for rate, _ in found_)
-            cpu = statistics.median(cpu for _, cpu in found_)
-            print(f"  {name:26}{rate:10,.0f}{cpu / per * 1e6:10.1f}{cpu / bare:8.2f}")
+                call = getattr(client, what)
+                found[client.name].append(await measure(call, count, options.concurrency))
+        rows += cpu_rows(title, found, per, limit)
+        if what == "plain":
+            rows += rate_rows(found, options.concurrency)
     for client in clients:
         await client.aclose()
+    return rows
+
+
+def cpu_rows(
+    title: str, found: dict[str, list[tuple[float, float]]], per: int, limit: float
+) -> list[Row]:
+    """The clients' CPU in microseconds."""
+    rows = []
+    bare = statistics.median(cpu for _, cpu in found[Aiohttp.name])
+    for name, rounds in found.items():
+        cpu = statistics.median(cpu for _, cpu in rounds)
+        value, ours = cpu / per * 1e6, name == Muster.name
+        target, met = (f"≤ {limit:g} µs", value <= limit) if ours else ("", None)
+        rows.append(Row(title, name, value, "µs", cpu / bare, target, met))
+    return rows
+
+
+def rate_rows(found: dict[str, list[tuple[float, float]]], concurrency: int) -> list[Row]:
+    """Calls a second; here a higher ratio is a better one."""
+    rows = []
+    bare = statistics.median(rate for rate, _ in found[Aiohttp.name])
+    for name, rounds in found.items():
+        rate, ours = statistics.median(rate for rate, _ in rounds), name == Muster.name
+        target, met = (f"≥ {CALLS_A_SECOND:,}/s", rate >= CALLS_A_SECOND) if ours else ("", None)
+        title = f"calls a second, {concurrency} at a time"
+        rows.append(Row(title, name, rate, "/s", rate / bare, target, met))
+    return rows
 
 
 def main() -> None:
     """Start the server, compare, end the server."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__)
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--concurrency", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--uvloop", action="store_true", help="run the clients on uvloop")
     options = parser.parse_args()
     here, there = multiprocessing.Pipe()
@@ -345,12 +372,13 @@ def main() -> None:
         if options.uvloop:
             import uvloop
 
-            uvloop.run(compare(url, options))
+            rows = uvloop.run(compare(url, options))
         else:
-            asyncio.run(compare(url, options))
+            rows = asyncio.run(compare(url, options))
     finally:
         server.terminate()
         server.join()
+    tell(rows, options)
 
 
 if __name__ == "__main__":
