@@ -349,8 +349,13 @@ def _signal_name(number: int) -> str:
 
 def _write(path: str, text: str) -> None:
     try:
-        with open(path, "wb") as file:
-            file.write(text.encode())
+        rest = memoryview(text.encode())
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        finally:
+            os.close(fd)
     except UnicodeEncodeError as error:
         raise BadRequest(f"the question is not valid Unicode: {error}") from error
     except OSError as error:
