@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.config.document import Mark, Place, parse_yaml, read_text, read_yaml
+from muster.config.document import (
+    Mark,
+    Place,
+    parse_documents,
+    parse_yaml,
+    read_text,
+    read_yaml,
+    read_yaml_documents,
+)
 from muster.errors import ConfigError
 
 
@@ -201,3 +209,42 @@ def test_places_stop_at_what_is_there() -> None:
 def test_data_without_a_file_has_no_place() -> None:
     problem = Place(parse_yaml("")).at("a").problem("is odd")
     assert str(problem) == "a: is odd"
+
+
+# --- several documents --------------------------------------------------------------------------
+
+
+def test_documents_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("# begins\n---\na: 1\n---\n---\n# nothing\n--- {b: [2,\n  x]}\n...\n")
+    first, second = read_yaml_documents(path)
+    assert (first.data, second.data) == ({"a": 1}, {"b": [2, "x"]})
+    assert first.mark(["a"]) == Mark(3, 4)
+    assert second.mark(["b", 1]) == Mark(8, 3)
+    assert str(second.problem(["b"], "no")) == f"{path}:7:9: b: no"
+
+
+def test_documents_of_a_json_file(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    path.write_text('{\n\t"a": "\\ud83d\\ude00"}')
+    (only,) = read_yaml_documents(path)
+    assert only.data == {"a": "\U0001f600"}
+
+
+def test_no_documents() -> None:
+    assert parse_documents("") == []
+    assert parse_documents("---\n---\n") == []
+
+
+def test_what_is_wrong_with_a_later_document() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_documents("a: 1\n---\nb: 1\nb: 2\n", Path("f.yaml"))
+    assert str(caught.value) == 'f.yaml:4:1: duplicate key "b"'
+    with pytest.raises(ConfigError) as caught:
+        parse_documents("a: 1\n---\nb: ]\n", Path("f.yaml"))
+    assert str(caught.value).startswith("f.yaml:3:4: not valid YAML: ")
+
+
+def test_anchors_belong_to_their_document() -> None:
+    with pytest.raises(ConfigError, match="undefined alias"):
+        parse_documents("a: &x 1\n---\nb: *x\n", Path("f.yaml"))

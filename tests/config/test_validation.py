@@ -27,6 +27,11 @@ class Outer(FileModel):
     url: str | None = Field(None, validation_alias=AliasChoices("url", "endpoint"))
 
 
+class Aliased(FileModel):
+    inner_: Inner = Field(Inner(), alias="as")
+    deeper: list[Inner] = Field(default_factory=list, alias="if")
+
+
 def messages(text: str) -> list[str]:
     document = parse_yaml(text, Path("f.yaml"))
     with pytest.raises(ConfigError) as caught:
@@ -43,6 +48,16 @@ def test_unknown_fields_name_the_nearest() -> None:
 def test_unknown_fields_within_lists_know_their_own_model() -> None:
     assert messages("it:\n  name: x\n  many:\n    - size: 1\n    - sise: 2\n") == [
         'f.yaml:5:7: it.many[1].sise: unknown field "sise" (did you mean "size"?)'
+    ]
+
+
+def test_unknown_fields_within_fields_of_another_name() -> None:
+    document = parse_yaml("as: {knid: small}\nif: [{sise: 1}]\n")
+    with pytest.raises(ConfigError) as caught:
+        validate(Aliased, document.data, document)
+    assert str(caught.value).splitlines() == [
+        'line 1:6: as.knid: unknown field "knid" (did you mean "kind"?)',
+        'line 2:7: if[0].sise: unknown field "sise" (did you mean "size"?)',
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from muster.cli.progress import Progress
+from muster.cli.signals import cancel_on_signals
 from muster.errors import UsageError
 from muster.evals.evaluation import Evaluation, run
 from muster.evals.plan import EvalOptions, Plan, prepare
@@ -212,7 +212,7 @@ async def _run_plan(given: dict[str, Any], plan: Plan, folder: Path | None) -> i
 
     stop = asyncio.Event()
     task = asyncio.ensure_future(run(plan, observe=observe, resume=folder, stop=stop))
-    received = _cancel_on_signals(task, stop)
+    received = cancel_on_signals(task, stop)
     with redirect_stdout(sys.stderr):
         try:
             evaluation = await task
@@ -221,27 +221,6 @@ async def _run_plan(given: dict[str, Any], plan: Plan, folder: Path | None) -> i
                 progress.__exit__(None, None, None)
     _report(given, plan, evaluation)
     return _exit_code(given, plan, evaluation, received)
-
-
-def _cancel_on_signals(task: asyncio.Future[Evaluation], stop: asyncio.Event) -> list[int]:
-    """The first Ctrl-C ends the run in order, a second one gives the calls under way no more time;
-    from then on the signal is the system's own."""
-    loop = asyncio.get_running_loop()
-    received: list[int] = []
-
-    def on_signal(number: int) -> None:
-        received.append(number)
-        if len(received) == 1:
-            click.echo("interrupted: ending the calls under way …", err=True)
-        else:
-            loop.remove_signal_handler(number)
-        stop.set()
-        task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            loop.add_signal_handler(number, on_signal, number)
-    return received
 
 
 def _report(given: dict[str, Any], plan: Plan, evaluation: Evaluation) -> None:

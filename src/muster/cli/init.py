@@ -34,10 +34,12 @@ def init(folder: Path, force: bool) -> None:
 
 
 def _ignore_results(folder: Path) -> None:
-    """Keep runs and keys out of version control."""
+    """Keep results, the journal and keys out of version control."""
     path = folder / ".gitignore"
     lines = path.read_text().splitlines() if path.exists() else []
-    missing = [line for line in (".muster/results/", ".env") if line not in lines]
+    missing = [
+        line for line in (".muster/results/", ".muster/runs.db*", ".env") if line not in lines
+    ]
     if missing:
         path.write_text("\n".join([*lines, *missing]) + "\n")
         click.echo(f"{'extended' if lines else 'wrote'} {path}")

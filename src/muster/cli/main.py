@@ -18,10 +18,14 @@ __all__ = ("cli", "main")
 
 _COMMANDS = {
     "eval": ("muster.cli.eval:eval_command", "Measure targets on suites of cases."),
+    "run": ("muster.cli.run:run_command", "Run a team of agents."),
+    "retry": ("muster.cli.run:retry", "Run the failed steps of a run again."),
     "init": ("muster.cli.init:init", "Make a project that runs at once, offline."),
     "validate": ("muster.cli.validate:validate", "Check suites and targets without a call."),
     "targets": ("muster.cli.targets:targets", "List, show and check targets."),
     "providers": ("muster.cli.providers:providers", "List providers and where they come from."),
+    "runs": ("muster.cli.runs:runs", "List, show, watch, cancel and export runs of teams."),
+    "approve": ("muster.cli.approve:approve", "Answer a step that waits for a person."),
     "schema": ("muster.cli.schema:schema", "Print the JSON Schema of a file that users write."),
 }
 

@@ -22,7 +22,17 @@ import yaml
 
 from muster.errors import ConfigError, Problem, field_path
 
-__all__ = ("Document", "Location", "Mark", "Place", "parse_yaml", "read_text", "read_yaml")
+__all__ = (
+    "Document",
+    "Location",
+    "Mark",
+    "Place",
+    "parse_documents",
+    "parse_yaml",
+    "read_text",
+    "read_yaml",
+    "read_yaml_documents",
+)
 
 _STR = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -184,6 +194,16 @@ def read_yaml(path: Path) -> Document:
     return parse_yaml(_json_as_yaml(text) if path.suffix == ".json" else text, path)
 
 
+def read_yaml_documents(path: Path) -> list[Document]:
+    """All documents of a YAML (or JSON) file, separated by `---`; empty ones are left out.
+
+    Raises:
+        ConfigError: with line and column, as `read_yaml`.
+    """
+    text = read_text(path)
+    return parse_documents(_json_as_yaml(text) if path.suffix == ".json" else text, path)
+
+
 # A pair of \uXXXX escapes for one character beyond U+FFFF, not preceded by an escaping backslash.
 _SURROGATES = re.compile(
     r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
@@ -208,16 +228,36 @@ def parse_yaml(text: str, path: Path | None = None, *, line_offset: int = 0) -> 
         ConfigError: a syntax error, a duplicate key, aliases that unfold without end, or more
             than 100 levels of nesting.
     """
+    (node,) = _nodes(text, path, line_offset, many=False)
+    return _document(node, path, line_offset)
+
+
+def parse_documents(text: str, path: Path | None = None) -> list[Document]:
+    """As `parse_yaml`, for a text of any number of documents; empty ones are left out."""
+    nodes = _nodes(text, path, 0, many=True)
+    documents = [_document(node, path, 0) for node in nodes]
+    return [document for document in documents if document.data is not None]
+
+
+def _nodes(text: str, path: Path | None, line_offset: int, *, many: bool) -> list[Any]:
     try:
         if _may_nest_deeply(text):
             _check_depth(text, path, line_offset)
         loader = _Loader(text)
         try:
-            node = loader.get_single_node()
+            if not many:
+                return [loader.get_single_node()]
+            nodes = []
+            while loader.check_node():
+                nodes.append(loader.get_node())
+            return nodes
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
         raise ConfigError(_syntax_problem(error, text, path, line_offset)) from error
+
+
+def _document(node: Any, path: Path | None, line_offset: int) -> Document:
     builder = _Builder(path, line_offset)
     data = builder.build(node) if node is not None else None
     if builder.problems:

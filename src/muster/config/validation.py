@@ -13,6 +13,7 @@ from muster.errors import ConfigError, Problem, nearest
 from muster.target import Secret
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
 __all__ = ("FileModel", "field_names", "problems_at", "problems_of", "validate")
@@ -123,13 +124,21 @@ def _model_at(model: type[BaseModel], loc: Iterable[int | str]) -> type[BaseMode
     for step in loc:
         if not isinstance(step, str):
             continue
-        info = model.model_fields.get(step)
+        info = _field(model, step)
         if info is None:
             continue
         inner = _models_in(info.annotation)
         if inner:
             model = inner[0]
     return model
+
+
+def _field(model: type[BaseModel], name: str) -> FieldInfo | None:
+    """The field that is written `name` in a file."""
+    known = model.model_fields.get(name)
+    if known is not None and known.alias in (None, name):
+        return known
+    return next((info for info in model.model_fields.values() if info.alias == name), None)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -1,0 +1,112 @@
+"""A team's run as text: a line for each thing that happens, and how it all went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from muster.evals.summary import one_line
+from muster.reports.terminal import format_money
+from muster.store.records import RunRecord
+from muster.teams.engine import RunOutcome
+from muster.teams.state import StepState
+from muster.teams.watching import RunEvent
+
+__all__ = ("event_lines", "outcome_json", "outcome_text", "preview", "tokens_of")
+
+_PREVIEW = 120
+
+
+def preview(text: str) -> str:
+    """The beginning of an output, in one line."""
+    line = one_line(text)
+    return line if len(line) <= _PREVIEW else line[:_PREVIEW] + "..."
+
+
+def tokens_of(step: StepState) -> int:
+    """Tokens that the step has used, as far as they are known."""
+    usage = step.account.token_usage
+    return usage.total if usage is not None else 0
+
+
+def event_lines(event: RunEvent) -> list[str]:
+    """What `--watch` prints for an event where there is no terminal; most print nothing."""
+    name = f"  {event.step or '':<20}"
+    if event.kind == "step_started":
+        return [f"{name} [running]"]
+    if event.kind == "step_done":
+        told = event.data
+        done = f"{name} [done]    {told['tokens']} tokens  {told['seconds']:.1f}s"
+        return [done, f"    └─ {preview(event.text)}"] if event.text else [done]
+    mark = {
+        "step_failed": "[failed] ",
+        "step_skipped": "[skipped]",
+        "retry": "[retry]  ",
+        "invalid": "[invalid]",
+        "delegated": "[asks]   ",
+        "routed": "[routed] ",
+        "tool_call": "[tool]   ",
+        "approval": "[waiting]",
+        "warning": "[warning]",
+    }.get(event.kind)
+    if mark is None:
+        return []
+    text = "" if event.kind == "step_skipped" else f" {one_line(event.text)}"
+    return [f"{name} {mark}{text}".rstrip()]
+
+
+def outcome_text(run: RunRecord, outcome: RunOutcome) -> str:
+    """The end of a run, as a person reads it."""
+    phase = _phase(outcome)
+    total = outcome.token_usage.total if outcome.token_usage is not None else 0
+    cost = f", {format_money(outcome.cost_usd)}" if outcome.cost_usd else ""
+    lines = ["", f"Flow {phase} in {outcome.seconds:.1f}s — total: {total} tokens{cost}"]
+    if outcome.error is not None:
+        lines += ["", f"reason: {outcome.reason}", f"error:  {outcome.error}"]
+        lines += [f"run:    {run.id} (muster run --resume {run.id}, muster runs show {run.id})"]
+    if outcome.output:
+        lines += ["", "Output:", outcome.output]
+    return "\n".join(lines)
+
+
+def outcome_json(run: RunRecord, outcome: RunOutcome) -> dict[str, Any]:
+    """The end of a run for programs."""
+    data: dict[str, Any] = {
+        "run": run.id,
+        "team": run.team,
+        "status": _phase(outcome),
+        "reason": outcome.reason,
+        "duration_ms": round(outcome.seconds * 1000),
+        "total_tokens": outcome.token_usage.total if outcome.token_usage is not None else 0,
+        "token_usage": outcome.token_usage.to_dict() if outcome.token_usage is not None else None,
+        "cost_usd": outcome.cost_usd,
+        "steps": [_step_json(step) for step in outcome.steps],
+    }
+    if outcome.output:
+        data["output"] = outcome.output
+    if outcome.error is not None:
+        data["error"] = outcome.error
+    return data
+
+
+def _step_json(step: StepState) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": step.name,
+        "status": step.status.capitalize(),
+        "tokens": tokens_of(step),
+    }
+    told = {
+        "output": step.output or None,
+        "agent": step.agent,
+        "error": step.error,
+        "error_kind": step.error_kind,
+        "message": step.message,
+        "cost_usd": step.account.cost_usd,
+        "iterations": step.iterations if step.iterations > 1 else None,
+        "attempts": step.attempts if step.attempts > 1 else None,
+        "routing_reason": step.reason,
+    }
+    return row | {name: value for name, value in told.items() if value is not None}
+
+
+def _phase(outcome: RunOutcome) -> str:
+    return outcome.status.capitalize()

@@ -1,0 +1,214 @@
+"""The journal's file: an SQLite database in WAL mode, made, checked and brought up to date."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from muster.errors import MusterError
+
+__all__ = ("SCHEMA_VERSION", "Database")
+
+BUSY_SECONDS = 10.0
+"""How long a write waits for another process's."""
+
+APPLICATION_ID = 0x4D737472  # "Mstr"
+"""Says whose file it is; SQLite keeps it in the file's header."""
+
+_FIRST = """
+CREATE TABLE runs (
+  number INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL UNIQUE,
+  team TEXT NOT NULL,
+  file TEXT NOT NULL,
+  definition_hash TEXT NOT NULL,
+  input TEXT NOT NULL,
+  options TEXT NOT NULL,
+  status TEXT NOT NULL,
+  reason TEXT, error TEXT, output TEXT,
+  started_at TEXT NOT NULL, ended_at TEXT,
+  input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, reasoning_tokens INTEGER,
+  cost_usd REAL,
+  parent TEXT, "trigger" TEXT,
+  pid INTEGER, process TEXT, shares_process INTEGER NOT NULL,
+  cancel_requested TEXT
+);
+CREATE TABLE steps (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+  name TEXT NOT NULL,
+  agent TEXT,
+  iteration INTEGER NOT NULL, item INTEGER, attempt INTEGER NOT NULL,
+  status TEXT NOT NULL,
+  prompt TEXT, prompt_hash TEXT, output TEXT, data TEXT,
+  error TEXT, error_kind TEXT, message TEXT,
+  started_at TEXT NOT NULL, ended_at TEXT,
+  input_tokens INTEGER, output_tokens INTEGER, cached_tokens INTEGER, reasoning_tokens INTEGER,
+  cost_usd REAL,
+  model TEXT, target TEXT,
+  parent INTEGER
+);
+CREATE INDEX steps_of_run ON steps (run_id);
+CREATE INDEX steps_by_end ON steps (ended_at);
+CREATE TABLE calls (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  step_id INTEGER NOT NULL REFERENCES steps (id) ON DELETE CASCADE,
+  kind TEXT NOT NULL, name TEXT NOT NULL,
+  arguments TEXT NOT NULL, result TEXT, status TEXT NOT NULL,
+  started_at TEXT NOT NULL, duration_ms REAL
+);
+CREATE INDEX calls_of_step ON calls (step_id);
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+  step_id INTEGER,
+  kind TEXT NOT NULL, data TEXT NOT NULL, at TEXT NOT NULL
+);
+CREATE INDEX events_of_run ON events (run_id);
+CREATE TABLE approvals (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+  step TEXT NOT NULL, item INTEGER,
+  message TEXT NOT NULL, status TEXT NOT NULL,
+  asked_at TEXT NOT NULL, deadline TEXT,
+  decided_at TEXT, "by" TEXT, comment TEXT
+);
+CREATE UNIQUE INDEX approvals_of_run ON approvals (run_id, step, ifnull(item, -1));
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)
+"""Number n brings a file from version n to n + 1. What was published is never changed."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+class Database:
+    """One connection; what goes wrong with the file is a `MusterError` that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        with self._telling():
+            _make_private(path)
+            self._connection = sqlite3.connect(
+                path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock, suppress(sqlite3.Error):
+            self._connection.close()
+
+    def query(self, statement: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
+        """All rows of a SELECT."""
+        with self._lock, self._telling():
+            return self._connection.execute(statement, values).fetchall()
+
+    def write(self, statement: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
+        """One statement that changes something; by itself it is a transaction."""
+        with self._lock, self._telling():
+            return self._connection.execute(statement, values)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Several statements as one; nobody else writes meanwhile."""
+        with self._lock:
+            self.write("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.write("COMMIT")
+            except BaseException:
+                with suppress(MusterError):  # a full disk may have ended it already
+                    self.write("ROLLBACK")
+                raise
+
+    def version(self) -> int:
+        """A number that changes when another connection, of any process, has written."""
+        number: int = self.query("PRAGMA data_version")[0][0]
+        return number
+
+    def _prepare(self) -> None:
+        # What a prepared file may have put into its schema must not run with our rights.
+        for pragma in ("trusted_schema = OFF", "foreign_keys = ON"):
+            self.write(f"PRAGMA {pragma}")
+        self._check_owner()
+        self.write("PRAGMA journal_mode = WAL")
+        self.write("PRAGMA synchronous = NORMAL")
+        if self._number("user_version") != SCHEMA_VERSION:
+            self._migrate(MIGRATIONS)
+
+    def _check_owner(self) -> None:
+        if self._number("application_id") == APPLICATION_ID:
+            return
+        if self.query("SELECT name FROM sqlite_master LIMIT 1"):
+            raise MusterError(
+                f"{self.path}: a database, but not a journal of runs; move it away, "
+                "and a new journal is begun"
+            )
+
+    def _migrate(self, migrations: Sequence[str]) -> None:
+        with self.transaction():
+            version = self._number("user_version")  # perhaps another process was faster
+            if version > len(migrations):
+                raise MusterError(
+                    f"{self.path}: written by a newer Muster (schema {version}; this one knows "
+                    f"{len(migrations)}); update Muster, or move the file away"
+                )
+            for script in migrations[version:]:
+                for statement in script.split(";\n"):
+                    if statement.strip():
+                        self.write(statement)
+            self.write(f"PRAGMA application_id = {APPLICATION_ID}")
+            self.write(f"PRAGMA user_version = {len(migrations)}")
+
+    def _number(self, pragma: str) -> int:
+        number: int = self.query(f"PRAGMA {pragma}")[0][0]
+        return number
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise MusterError(_explained(self.path, error)) from error
+        except OSError as error:
+            raise MusterError(f"{self.path}: cannot be opened: {error.strerror}") from error
+
+
+def _make_private(path: Path) -> None:
+    """Prompts and answers are nobody else's business; the file's companions take its mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+_EXPLAIN: tuple[tuple[str, Callable[[Path], str]], ...] = (
+    ("not a database", lambda _: "not a journal of runs; move it away, and a new one is begun"),
+    (
+        "malformed",
+        lambda path: (
+            f"the journal is damaged; save what `sqlite3 {path} .recover` finds, "
+            "then move it away, and a new one is begun"
+        ),
+    ),
+    ("locked", lambda _: f"another process has held it for {BUSY_SECONDS:g} s"),
+    ("full", lambda _: "cannot be written: no space left on the disk"),
+    ("readonly", lambda _: "cannot be written: it may only be read"),
+)
+
+
+def _explained(path: Path, error: sqlite3.Error) -> str:
+    told = str(error)
+    for sign, explain in _EXPLAIN:
+        if sign in told:
+            return f"{path}: {explain(path)}"
+    return f"{path}: {told}"

@@ -1,0 +1,1 @@
+"""Agents wired into teams: manifests, the engine that runs them, delegation and routing."""

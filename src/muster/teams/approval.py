@@ -1,0 +1,59 @@
+"""A step that waits for a person: on the terminal, or by `muster approve` from anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from datetime import UTC, datetime, timedelta
+
+from muster.errors import UsageError
+from muster.store.records import ApprovalRecord
+from muster.store.waiting import wait_for_approval
+from muster.tasks import stop_tasks
+from muster.teams.context import RunContext
+from muster.teams.definition import Approval
+
+__all__ = ("approve", "told")
+
+
+async def approve(
+    context: RunContext, step: str, approval: Approval, message: str
+) -> ApprovalRecord:
+    """What was decided. The first answer counts, wherever it comes from; when the time is up,
+    `on_timeout` decides. What was decided before a run was stopped still stands."""
+    journal, run_id = context.journal, context.run_id
+    deadline = None
+    if approval.timeout_seconds is not None:
+        deadline = datetime.now(UTC) + timedelta(seconds=approval.timeout_seconds)
+    journal.ask_approval(run_id, step, message, deadline=deadline)
+    context.emit("approval", step=step, text=message, data={"run": run_id})
+    waiting = asyncio.ensure_future(
+        wait_for_approval(journal, run_id, step, on_timeout=approval.on_timeout)
+    )
+    asking = asyncio.ensure_future(_ask_here(context, step, message))
+    try:
+        await asyncio.wait((waiting, asking), return_when=asyncio.FIRST_COMPLETED)
+        return await waiting  # what was said here is in the journal, which `waiting` looks at
+    finally:
+        await stop_tasks((waiting, asking))
+
+
+async def _ask_here(context: RunContext, step: str, message: str) -> None:
+    """Ask on the terminal, if there is one; otherwise wait for ever."""
+    answer = None
+    if context.ask_approval is not None:
+        answer = await context.ask_approval(step, message)
+    if answer is None:
+        await asyncio.get_running_loop().create_future()
+        return
+    try:
+        context.journal.decide(context.run_id, step, approved=answer, by=getpass.getuser())
+    except UsageError:
+        return  # somebody was faster
+
+
+def told(record: ApprovalRecord) -> str:
+    """`approved by ann: looks good`."""
+    word = "approved" if record.approved else "rejected"
+    by = f" by {record.by}" if record.by else ""
+    return f"{word}{by}" + (f": {record.comment}" if record.comment else "")

@@ -1,0 +1,167 @@
+"""The agents of a run, each made ready when it is first asked: its provider, its tools."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from muster.config.targets import TargetCatalog
+from muster.errors import UsageError
+from muster.provider import Provider
+from muster.targets import TargetPool
+from muster.teams.definition import Agent, McpServer
+from muster.tools.base import Toolbox, open_toolbox
+from muster.tools.mcp import McpServers
+from muster.tools.webhook import Webhooks
+
+__all__ = ("Cast", "CastOptions", "Member", "kind_of_model")
+
+AUTO = "auto"
+
+_PREFIXES = (
+    ("claude", "anthropic"),
+    ("gpt-", "openai"),
+    ("chatgpt-", "openai"),
+    ("o1", "openai"),
+    ("o3", "openai"),
+    ("o4", "openai"),
+    ("gemini", "gemini"),
+    ("mock", "mock"),
+)
+
+
+def kind_of_model(model: str | None, env: Mapping[str, str]) -> str:
+    """The provider that has a model of this name.
+
+    Raises:
+        UsageError: the name tells nothing, and no OpenAI-compatible server is set up.
+    """
+    name = (model or "").lower()
+    for prefix, kind in _PREFIXES:
+        if name.startswith(prefix):
+            return kind
+    if env.get("OPENAI_BASE_URL") or env.get("OPENAI_API_KEY"):
+        return "openai"
+    raise UsageError(
+        f'which provider has the model "{model or ""}"? Say --provider NAME, AGENT_PROVIDER or '
+        "`provider:` on the agent; or set OPENAI_BASE_URL for an OpenAI-compatible server"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastOptions:
+    """What the command line says of all agents."""
+
+    provider: str = AUTO
+    target: str | None = None
+    """A target that answers for every agent."""
+    mock: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the mock, when it answers: a script."""
+    no_mcp: bool = False
+
+
+@dataclass(slots=True)
+class Member:
+    """An agent that can be asked."""
+
+    agent: Agent
+    provider: Provider
+    kind: str
+    target: str
+    toolbox: Toolbox
+    room: asyncio.Semaphore
+    """As many tasks at a time as the agent takes."""
+
+
+class Cast:
+    """Opens agents by their definition; the same one gives the same member. Close it."""
+
+    def __init__(
+        self, pool: TargetPool, catalog: TargetCatalog, env: Mapping[str, str], options: CastOptions
+    ) -> None:
+        self._pool = pool
+        self._catalog = catalog
+        self._env = env
+        self._options = options
+        self._servers = McpServers()
+        self._webhooks = Webhooks()
+        self._members: dict[tuple[str, int], asyncio.Task[Member]] = {}
+        self._stack = AsyncExitStack()
+        self.warnings: list[str] = []
+
+    async def member(self, agent: Agent) -> Member:
+        """The agent, made ready at the first call; calls at the same time share that.
+
+        Raises:
+            MusterError: its provider cannot be made, or its tools clash.
+        """
+        key = (agent.name, id(agent))
+        task = self._members.get(key)
+        if task is None:
+            task = self._members[key] = asyncio.ensure_future(self._open(agent))
+        return await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        """Let go of tools, servers and providers."""
+        for task in self._members.values():
+            task.cancel()
+        await asyncio.gather(*self._members.values(), return_exceptions=True)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._pool.aclose)
+            stack.push_async_callback(self._servers.aclose)
+            stack.push_async_callback(self._webhooks.aclose)
+            stack.push_async_callback(self._stack.aclose)
+
+    def check(self, agents: Sequence[Agent]) -> None:
+        """Make every agent's provider, so that its mistakes are told before anything is asked."""
+        for agent in agents:
+            self._pool.open(self._target_name(agent))
+
+    async def _open(self, agent: Agent) -> Member:
+        name = self._target_name(agent)
+        target = self._pool.open(name)
+        sources = [
+            source
+            for source in agent.tools
+            if not (self._options.no_mcp and isinstance(source, McpServer))
+        ]
+        toolbox = await open_toolbox(sources, servers=self._servers, webhooks=self._webhooks)
+        self._stack.push_async_callback(toolbox.aclose)
+        self.warnings.extend(toolbox.warnings)
+        return Member(
+            agent,
+            target.provider,
+            target.resolved.provider,
+            name,
+            toolbox,
+            asyncio.Semaphore(agent.limits.max_concurrent_tasks),
+        )
+
+    def _target_name(self, agent: Agent) -> str:
+        """The target that answers for the agent; one is made of its model if it names none."""
+        options = self._options
+        if options.target is not None:
+            return options.target
+        forced = options.provider if options.provider != AUTO else None
+        if agent.target is not None and forced is None:
+            return agent.target
+        kind = forced or agent.provider or self._env.get("AGENT_PROVIDER")
+        kind = kind or kind_of_model(agent.model, self._env)
+        name = f"{agent.name} ({kind})"
+        entry = {"name": name, "provider": kind, **self._settings(agent, kind)}
+        path = agent.place.document.path if agent.place is not None else None
+        base_dir = path.parent if path is not None else self._catalog.project.start
+        self._catalog.add_inline(name, entry, base_dir)
+        return name
+
+    def _settings(self, agent: Agent, kind: str) -> dict[str, Any]:
+        """The agent's own settings that the provider knows; a model it must have."""
+        if kind == "mock":
+            return {"estimate_usage": True, **self._options.mock}
+        wanted = {"model": agent.model, "temperature": agent.temperature}
+        model = self._catalog.settings_for(kind)
+        known = set(model.model_fields) if model is not None else set(wanted)
+        return {key: value for key, value in wanted.items() if value is not None and key in known}

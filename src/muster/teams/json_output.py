@@ -1,0 +1,37 @@
+"""The JSON in an answer: models put it in fences, after a sentence, or after their thoughts."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from muster.store.records import NO_DATA
+
+__all__ = ("NO_JSON", "extract_json")
+
+NO_JSON = NO_DATA
+"""What `extract_json` gives when there is none; `None` is JSON's `null`."""
+
+_FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
+_BEGINNING = re.compile(r"^[ \t]*[{\[]", re.MULTILINE)
+
+
+def extract_json(text: str) -> Any:
+    """The value that `text` holds: as a whole, in its first fenced block, or from the first line
+    on that begins with a brace or bracket. `NO_JSON` when that is not JSON."""
+    for candidate in _candidates(text):
+        try:
+            return json.loads(candidate)
+        except ValueError:
+            continue
+    return NO_JSON
+
+
+def _candidates(text: str) -> list[str]:
+    found = [text]
+    if (fenced := _FENCE.search(text)) is not None:
+        found.append(fenced[1])
+    if (start := _BEGINNING.search(text)) is not None:
+        found.append(text[start.start() :])
+    return found

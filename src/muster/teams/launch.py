@@ -1,0 +1,283 @@
+"""A run of a team from the manifest's file to its record: prepared, carried out, gone on with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from muster.config.environment import load_environment
+from muster.config.project import Project, find_project
+from muster.config.secrets import Masker, environment_secrets, secret_values
+from muster.config.targets import load_catalog
+from muster.errors import UsageError
+from muster.evals.budget import MoneyBudget
+from muster.providers import providers
+from muster.store.journal import Journal, journal_path
+from muster.store.records import CANCELLED, FAILED, INTERRUPTED, RunRecord, now
+from muster.store.waiting import wait_for_cancel
+from muster.targets import Overrides, TargetPool
+from muster.tasks import stop_tasks
+from muster.teams.budget import TokenBudget
+from muster.teams.cast import Cast, CastOptions
+from muster.teams.context import AskApproval, Earlier, RunContext
+from muster.teams.definition import Agent, Team
+from muster.teams.engine import RunOutcome, run_team
+from muster.teams.inputs import check_inputs
+from muster.teams.manifests import Bundle, load_manifests
+from muster.teams.records import begin_run, definition_hash, end_run
+from muster.teams.watching import OnEvent
+
+__all__ = ("LaunchOptions", "Launched", "Prepared", "launch", "prepare", "resumed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOptions:
+    """What is asked for; `None` leaves it to the manifest."""
+
+    file: Path
+    team: str | None = None
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    provider: str = "auto"
+    target: str | None = None
+    targets_file: Path | None = None
+    values: Path | None = None
+    mock: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the mock: a script."""
+    no_mcp: bool = False
+    lenient: bool = False
+    max_tokens: int | None = None
+    budget_usd: float | None = None
+    timeout: float | None = None
+    safe: bool = False
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Checked and ready: nobody was asked anything yet."""
+
+    options: LaunchOptions
+    bundle: Bundle
+    team: Team
+    inputs: dict[str, Any]
+    project: Project
+    env: Mapping[str, str]
+    pool: TargetPool
+    cast: Cast
+    warnings: list[str]
+
+    def masker(self) -> Masker:
+        """Knows the secrets of the environment, the targets and the manifests."""
+        secrets = environment_secrets(self.env) | self.bundle.secrets
+        for target in self.pool.resolved:
+            secrets |= secret_values(target.config)
+        return Masker(secrets)
+
+
+@dataclass(slots=True)
+class Launched:
+    """A run that has ended."""
+
+    run: RunRecord
+    outcome: RunOutcome
+
+
+def prepare(options: LaunchOptions) -> Prepared:
+    """Read and check the manifest, the targets and the inputs.
+
+    Raises:
+        MusterError: what is wrong with them; nobody was asked anything.
+    """
+    start = options.file.resolve().parent
+    project = find_project(start)
+    env = load_environment(start)
+    bundle = load_manifests(options.file, values=options.values, env=env, safe=options.safe)
+    team = _bounded(bundle.pick_team(options.team), options)
+    inputs = check_inputs(team, options.inputs)
+    catalog = load_catalog(start, explicit=options.targets_file, env=env, safe=options.safe)
+    registry = providers.for_project(project.provider_folders, safe=options.safe)
+    pool = TargetPool(catalog, registry, Overrides())
+    cast = Cast(
+        pool,
+        catalog,
+        env,
+        CastOptions(
+            provider=options.provider,
+            target=options.target,
+            mock=options.mock,
+            no_mcp=options.no_mcp,
+        ),
+    )
+    cast.check(_agents_of(team))
+    warnings = [*bundle.warnings, *catalog.warnings, *registry.failures]
+    return Prepared(options, bundle, team, inputs, project, env, pool, cast, warnings)
+
+
+def _bounded(team: Team, options: LaunchOptions) -> Team:
+    """The team with the bounds of the command line; the tighter one counts."""
+    return replace(
+        team,
+        max_tokens=_least(team.max_tokens, options.max_tokens),
+        max_cost_usd=_least(team.max_cost_usd, options.budget_usd),
+        timeout_seconds=_least(team.timeout_seconds, options.timeout),
+    )
+
+
+def _least(left: Any, right: Any) -> Any:
+    return right if left is None else left if right is None else min(left, right)
+
+
+def _agents_of(team: Team) -> list[Agent]:
+    """Each once, those of nested teams too."""
+    found: dict[int, Agent] = {}
+
+    def add(team: Team) -> None:
+        for role in team.roles.values():
+            if role.agent is not None:
+                found[id(role.agent)] = role.agent
+            if role.team is not None:
+                add(role.team)
+
+    add(team)
+    return list(found.values())
+
+
+async def launch(
+    prepared: Prepared,
+    *,
+    on_event: OnEvent | None = None,
+    ask_approval: AskApproval | None = None,
+    resume: str | None = None,
+    stop: asyncio.Event | None = None,
+    trigger: str | None = None,
+) -> Launched:
+    """Run the team; everything is in the journal before the next thing begins.
+
+    Args:
+        resume: the run to go on with.
+        stop: set before this task is cancelled, it makes the cancellation an ordinary end.
+
+    Raises:
+        asyncio.CancelledError: cancelled without `stop`; the run can be resumed all the same.
+        MusterError: the journal cannot be used, or the run cannot be gone on with.
+    """
+    journal = Journal.open(journal_path(prepared.project.root), masker=prepared.masker())
+    try:
+        run = _begin(prepared, journal, resume, trigger)
+        earlier = Earlier.of(journal, run.id) if resume is not None else Earlier()
+        context = _context(prepared, journal, run, earlier)
+        context.on_event, context.ask_approval = on_event, ask_approval
+        for line in prepared.warnings:
+            context.emit("warning", text=line)
+        context.emit("run_started", data={"run": run.id, "team": prepared.team.name})
+        outcome = await _watched(prepared.team, prepared.inputs, context, stop)
+        if outcome.reason == "Cancelled":
+            _mark(journal, run.id, CANCELLED, "Cancelled", outcome.error)
+        elif outcome.reason == "Interrupted":
+            _mark(journal, run.id, INTERRUPTED, "Interrupted", outcome.error)
+        else:
+            end_run(journal, run.id, outcome)
+        context.emit("run_done", text=outcome.reason)
+        return Launched(journal.run(run.id), outcome)
+    finally:
+        journal.close()
+        await prepared.cast.aclose()
+
+
+def _begin(
+    prepared: Prepared, journal: Journal, resume: str | None, trigger: str | None
+) -> RunRecord:
+    if resume is None:
+        stored = _stored(prepared.options)
+        return begin_run(journal, prepared.team, prepared.inputs, options=stored, trigger=trigger)
+    run = journal.run(resume)
+    if run.definition_hash != definition_hash(prepared.team.path):
+        raise UsageError(
+            f"run {run.id}: {run.file} is not what it was when the run began; start a new one"
+        )
+    return journal.claim(run.id, os.getpid())
+
+
+def _context(prepared: Prepared, journal: Journal, run: RunRecord, earlier: Earlier) -> RunContext:
+    team = prepared.team
+    tokens: tuple[TokenBudget, ...] = ()
+    if team.max_tokens is not None:
+        tokens = (TokenBudget(team.max_tokens, "run", earlier.tokens),)
+    money = None
+    if team.max_cost_usd is not None:
+        money = MoneyBudget(team.max_cost_usd, earlier.cost_usd)
+    return RunContext(
+        run_id=run.id,
+        journal=journal,
+        cast=prepared.cast,
+        folder=prepared.project.root / ".muster" / "artifacts" / run.id,
+        token_budgets=tokens,
+        money=money,
+        lenient=prepared.options.lenient,
+        earlier=earlier,
+    )
+
+
+async def _watched(
+    team: Team, inputs: Mapping[str, Any], context: RunContext, stop: asyncio.Event | None
+) -> RunOutcome:
+    """Run the team until it ends, is cancelled from elsewhere, or is interrupted here."""
+    running = asyncio.ensure_future(run_team(team, inputs, context))
+    cancel = asyncio.ensure_future(wait_for_cancel(context.journal, context.run_id))
+    try:
+        await asyncio.wait((running, cancel), return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            return _ended("Cancelled", "cancelled by `muster runs cancel`", inputs)
+        return running.result()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if stop is None or not stop.is_set() or task is None:
+            raise
+        task.uncancel()
+        return _ended("Interrupted", "interrupted", inputs)
+    finally:
+        await stop_tasks((running, cancel))
+
+
+def _ended(reason: str, error: str, inputs: Mapping[str, Any]) -> RunOutcome:
+    return RunOutcome(FAILED, reason, error, "", [], 0.0, inputs=inputs)
+
+
+def _mark(journal: Journal, run_id: str, status: str, reason: str, error: str | None) -> None:
+    totals = journal.totals([run_id])[run_id]
+    journal.update_run(
+        run_id,
+        status=status,
+        reason=reason,
+        error=error,
+        ended_at=now(),
+        token_usage=totals.token_usage,
+        cost_usd=totals.cost_usd,
+    )
+
+
+def _stored(options: LaunchOptions) -> dict[str, Any]:
+    """The options as JSON, for `--resume`."""
+    return {
+        name: str(value.resolve()) if isinstance(value, Path) else value
+        for name, value in asdict(options).items()
+        if name != "inputs"
+    }
+
+
+def resumed(run: RunRecord) -> LaunchOptions:
+    """The options that a run was started with.
+
+    Raises:
+        UsageError: the journal does not have them.
+    """
+    stored = dict(run.options)
+    try:
+        for name in ("file", "targets_file", "values"):
+            stored[name] = Path(stored[name]) if stored.get(name) else None
+        return LaunchOptions(**stored, inputs=run.input)
+    except TypeError as error:
+        raise UsageError(f"run {run.id}: written by another version: {error}") from None

@@ -1,0 +1,68 @@
+"""A team's run in the journal: how it began, and how it ended."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muster.store.journal import Journal
+from muster.store.records import RunRecord, new_run_id, now
+from muster.teams.definition import Team
+
+if TYPE_CHECKING:
+    from muster.teams.engine import RunOutcome
+
+__all__ = ("begin_run", "definition_hash", "end_run")
+
+
+def begin_run(
+    journal: Journal,
+    team: Team,
+    inputs: Mapping[str, Any],
+    *,
+    options: Mapping[str, Any] | None = None,
+    parent: str | None = None,
+    trigger: str | None = None,
+    shares_process: bool = False,
+) -> RunRecord:
+    """Write down that a run begins."""
+    run = RunRecord(
+        id=new_run_id(team.name),
+        team=team.name,
+        file=str(team.path) if team.path is not None else "",
+        definition_hash=definition_hash(team.path),
+        input=dict(inputs),
+        options=dict(options or {}),
+        parent=parent,
+        trigger=trigger,
+        shares_process=shares_process,
+    )
+    journal.begin_run(run)
+    return run
+
+
+def end_run(journal: Journal, run_id: str, outcome: RunOutcome) -> None:
+    """Write down how it ended."""
+    journal.update_run(
+        run_id,
+        status=outcome.status,
+        reason=outcome.reason,
+        error=outcome.error,
+        output=outcome.output,
+        ended_at=now(),
+        token_usage=outcome.token_usage,
+        cost_usd=outcome.cost_usd,
+    )
+
+
+def definition_hash(path: Path | None) -> str:
+    """SHA-256 of the manifest; of all of them in a folder."""
+    if path is None or not path.exists():
+        return ""
+    files = sorted(path.rglob("*.y*ml")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

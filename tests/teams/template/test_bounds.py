@@ -1,0 +1,103 @@
+"""A template never hangs and never fills the memory: it is stopped, and says where."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from muster.errors import ConfigError
+from muster.teams.template import Template, TemplateError
+
+from .data import render
+
+DOUBLED = "{{ $s := list 1 }}{{ range 100 }}{{ $s = list $s $s }}{{ end }}"
+CYCLE = '{{ $d := dict }}{{ $_ := set $d "a" $d }}'
+CHAIN = "".join(
+    f'{{{{ define "{n}" }}}}{{{{ template "{n + 1}" }}}}{{{{ template "{n + 1}" }}}}{{{{ end }}}}'
+    for n in range(30)
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{{ range 10000000 }}{{ end }}", "loops more than 1,000,000 times"),
+        ("{{ range 9999 }}{{ range 9999 }}{{ end }}{{ end }}", "loops more than 1,000,000 times"),
+        (
+            '{{ define "r" }}{{ template "r" . }}{{ end }}{{ template "r" . }}',
+            "templates use each other more than 50 levels deep",
+        ),
+        (CHAIN + '{{ define "30" }}{{ end }}{{ template "0" }}', "loops more than 1,000,000"),
+        (
+            "{{ range 1000000 }}0123456789abcdef{{ end }}",
+            "the output is longer than 10,000,000 characters",
+        ),
+        (
+            '{{ $s := "a" }}{{ range 99 }}{{ $s = print $s $s }}{{ end }}',
+            "the text would be longer than 10,000,000 characters",
+        ),
+        (
+            "{{ $s := list 1 }}{{ range 99 }}{{ $s = concat $s $s }}{{ end }}",
+            "the list would be longer than 1,000,000 items",
+        ),
+        (
+            '{{ $s := "" }}{{ range 100000 }}{{ $s = print $s "a" }}{{ end }}',
+            "too much work on large values",
+        ),
+        (DOUBLED + "{{ $s }}", "longer than 10,000,000 characters"),
+        (DOUBLED + "{{ toJson $s }}", "more than 1,000,000 values"),
+        (DOUBLED + "{{ has $s (list $s 1) }}", "more than 1,000,000 values"),
+        (CYCLE + "{{ $d }}", "nests more than 200 levels deep"),
+        (CYCLE + "{{ toJson $d }}", "nests more than 200 levels deep"),
+        (CYCLE + "{{ merge $d $d }}", "nest more than 100 levels deep"),
+        ('{{ repeat 1000000000 "abc" }}', "repeat: the text would be longer"),
+        ('{{ indent 1000000000 "x" }}', "indent: the text would be longer"),
+        ('{{ replace "a" .big .big }}', "replace: the text would be longer"),
+        ("{{ join .big (list 1 2 3 4 5 6 7 8 9 10 11 12) }}", "join: the text would be longer"),
+        ('{{ splitList "" (print .big .big) }}', "splitList: the list would be longer"),
+        ('{{ printf "%1000000000d" 3 }}', "printf: a width or precision above 10,000"),
+        ('{{ printf "%.*f" 999999 3.0 }}', "printf: a width or precision above 10,000"),
+        ('{{ printf "%999d" (list 1 2) }}', "printf: a width or precision above 100"),
+        ('{{ regexMatch "(a|aa)+$" (print (repeat 50 "a") "b") }}', "the pattern takes too long"),
+        ("{{ mul 9223372036854775807 2 }}", "mul: the result does not fit into 64 bits"),
+        ("{{ .deep }}", "nests more than 200 levels deep"),
+    ],
+)
+def test_stopped(source: str, message: str) -> None:
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    data = {"big": "a" * 1_000_000, "deep": deep}
+    started = time.monotonic()
+    with pytest.raises(TemplateError, match=message):
+        render(source, data)
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{{ " + "(" * 300 + "1" + ")" * 300 + " }}", "nested more than 40 levels deep"),
+        ("{{ if 1 }}" * 300 + "{{ end }}" * 300, "nested more than 40 levels deep"),
+        ("{{ 1" + " | print" * 300 + " }}", "a pipeline of more than 40 stages"),
+    ],
+)
+def test_too_deep_to_compile(source: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Template.compile(source)
+
+
+def test_long_sources_take_time_in_proportion() -> None:
+    long = "{{ if .a }}x{{ else if .b }}y{{ end }}{{/* c */}}{{- printf `%d` 1 -}} " * 5000
+    started = time.monotonic()
+    assert render(long, {"a": 0, "b": 1}) == "y1" * 5000
+    many = "{{ if 0 }}" + "{{ else if 0 }}" * 5000 + "{{ else }}z{{ end }}"
+    assert render(many) == "z"
+    assert time.monotonic() - started < 15
+
+
+def test_large_values_may_be_looked_into_often() -> None:
+    data = {"many": list(range(100_000))}
+    source = "{{ range $i, $x := .many }}{{ if ne (index $.many $i) $x }}!{{ end }}{{ end }}done"
+    assert render(source, data) == "done"
