@@ -150,7 +150,9 @@ class Database:
     def _check_owner(self) -> None:
         if self._number("application_id") == APPLICATION_ID:
             return
-        if self.query("SELECT name FROM sqlite_master LIMIT 1"):
+        # Looked at again after the tables: another process may make the journal just now.
+        tables = self.query("SELECT name FROM sqlite_master LIMIT 1")
+        if tables and self._number("application_id") != APPLICATION_ID:
             raise MusterError(
                 f"{self.path}: a database, but not a journal of runs; move it away, "
                 "and a new journal is begun"
