@@ -13,6 +13,8 @@ The wrappers' order is told in `muster.wrappers`. One that would have nothing to
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -42,9 +44,12 @@ ADAPTIVE_MAXIMUM = 64
 CLOSE_SECONDS = 10.0
 """How long a provider may take to close."""
 
-_LOCAL = frozenset({"cli", "echo", "function", "replay"})
+_LOCAL = frozenset({"cli", "echo", "function", "replay", "team"})
 """Built-in providers that ask no service: what fails there fails again, so that they are only
-retried when the target says so."""
+retried when the target says so. (The agents of a team have retries of their own.)"""
+
+_OWN_TIMEOUT = frozenset({"cli", "team"})
+"""Built-in providers that bound their time themselves."""
 
 
 class CloseError(MusterError):
@@ -132,6 +137,12 @@ class TargetPool:
         opened = self._open[name] = OpenTarget(name, target, provider, target.workers)
         return opened
 
+    def add_environment(self, name: str, variables: Mapping[str, str]) -> None:
+        """Give the target called `name` variables over those around it; before it is opened."""
+        target = self._resolve(name)
+        around = os.environ if target.env is None else target.env
+        self._targets[name] = replace(target, env={**around, **variables})
+
     async def aclose(self) -> None:
         """Close every provider, each once, in at most `CLOSE_SECONDS`.
 
@@ -162,7 +173,7 @@ class TargetPool:
             with self._catalog.locating(target):
                 bare = create_provider(target, self._registry)
             local = target.provider in _LOCAL and self._registry.is_builtin(target.provider)
-            own_timeout = target.provider == "cli" and local
+            own_timeout = local and target.provider in _OWN_TIMEOUT
             known = wrap(bare, target, retries=not local, timeout=not own_timeout)
             self._providers[name] = known
         return known

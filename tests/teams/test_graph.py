@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muster.errors import ConfigError
 from muster.teams.graph import (
     ancestors,
     delegation,
     dependencies,
+    failure_lines,
     find_cycle,
     levels,
     topological_order,
@@ -175,6 +177,27 @@ def test_lines_of_agents_alone(tmp_path: Path) -> None:
         "  Agents       ok  (research-agent, summarizer)",
         "  Schema       ok",
         "Validation passed.",
+    ]
+
+
+def test_lines_of_what_is_wrong(tmp_path: Path) -> None:
+    text = AGENTS + FLOW.replace("research-agent}", "reserch-agent, dependsOn: [s2]}") + TEAMS
+    text = text.replace("[deep, self]", "[deep, lead]").replace("team: r}", "tema: r}")
+    path = tmp_path / "team.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_manifests(path, env={})
+    told = [line.replace(f"{tmp_path}/", "") for line in failure_lines(caught.value)]
+    assert told == [
+        "  DAG          error  team.yaml:17:50: spec.steps[1].dependsOn[0]: cycle detected: "
+        'step "s2" → "s1" forms a cycle',
+        "  Delegation   error  team.yaml:25:60: spec.roles[0].canDelegate[1]: cycle detected: "
+        'role "lead" → "lead" forms a cycle',
+        '  Agents       error  team.yaml:16:26: spec.steps[0].arkAgent: step "s1" references '
+        'unknown ArkAgent "reserch-agent" (did you mean "research-agent"?)',
+        '  Schema       error  team.yaml:42:57: spec.targets[0].tema: unknown field "tema" '
+        '(did you mean "team"?)',
+        "Validation failed.",
     ]
 
 

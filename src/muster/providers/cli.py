@@ -35,6 +35,7 @@ from muster.providers.cli_command import Command
 from muster.providers.cli_folders import Folders
 from muster.providers.cli_health import HealthCheck
 from muster.providers.cli_output import Answer, read_answer
+from muster.providers.cli_response import ResponseReader
 from muster.providers.cli_settings import CliSettings
 from muster.providers.process import Completed, run_process
 from muster.providers.prompt import render_prompt
@@ -64,6 +65,9 @@ class CliProvider:
         refuse_if_safe(target, "it runs a command")
         settings = CliSettings.model_validate(target.config)
         self._settings = settings
+        self._read = read_answer
+        if settings.response is not None:
+            self._read = ResponseReader(settings.response).read
         self._target = target.name
         self._timeout = target.timeout_seconds
         self._command = Command(settings.command, settings.files_format)
@@ -122,7 +126,7 @@ class CliProvider:
             self._say(f"{ending(done.exit_code)} after {duration_ms:.0f} ms{self._tail(done)}")
         self._check_ending(done, request)
         data, source = self._output(done, folder)
-        answer = read_answer(data, source)
+        answer = self._read(data, source)
         if answer.error is not None:
             raise ProviderFailed(
                 self._masked(f"the command reports: {answer.error} ({self._shown})"),

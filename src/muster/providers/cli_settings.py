@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from muster.providers.cli_command import Command, check_files_format
+from muster.providers.cli_response import CliResponse
 from muster.providers.settings import ProviderSettings
 
 __all__ = ("CliSettings", "HealthCheckSettings")
@@ -60,6 +61,9 @@ class CliSettings(ProviderSettings):
     """Variables to set, or names of variables to pass on where `inherit_env` is false."""
     inherit_env: bool = True
     """False: the command sees only PATH and what `env` names."""
+    response: CliResponse | None = None
+    """Where the answer lies in JSON of the command's own form; default: the form of this manual,
+    else plain text."""
     healthcheck: HealthCheckSettings | None = None
     """What must work before the first call."""
     max_output_bytes: Annotated[int, Field(gt=0)] = 10 * 1024 * 1024

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from muster.config.targets import TargetCatalog
 from muster.errors import UsageError
 from muster.provider import Provider
 from muster.targets import TargetPool
-from muster.teams.definition import Agent, McpServer
+from muster.teams.definition import Agent, McpServer, PythonTool, ToolSource
+from muster.teams.template import Template
 from muster.tools.base import Toolbox, open_toolbox
 from muster.tools.mcp import McpServers
 from muster.tools.webhook import Webhooks
@@ -88,20 +90,22 @@ class Cast:
         self._options = options
         self._servers = McpServers()
         self._webhooks = Webhooks()
-        self._members: dict[tuple[str, int], asyncio.Task[Member]] = {}
+        self._members: dict[tuple[str, int, str], asyncio.Task[Member]] = {}
         self._stack = AsyncExitStack()
         self.warnings: list[str] = []
 
-    async def member(self, agent: Agent) -> Member:
+    async def member(self, agent: Agent, inputs: Mapping[str, Any]) -> Member:
         """The agent, made ready at the first call; calls at the same time share that.
 
         Raises:
             MusterError: its provider cannot be made, or its tools clash.
         """
-        key = (agent.name, id(agent))
+        depends = any(_is_template(source) for source in agent.tools)
+        key = (agent.name, id(agent), json.dumps(inputs, default=str) if depends else "")
         task = self._members.get(key)
         if task is None:
-            task = self._members[key] = asyncio.ensure_future(self._open(agent))
+            task = self._members[key] = asyncio.ensure_future(self._open(agent, inputs))
+            task.add_done_callback(_look_at)
         return await asyncio.shield(task)
 
     async def aclose(self) -> None:
@@ -120,11 +124,11 @@ class Cast:
         for agent in agents:
             self._pool.open(self._target_name(agent))
 
-    async def _open(self, agent: Agent) -> Member:
+    async def _open(self, agent: Agent, inputs: Mapping[str, Any]) -> Member:
         name = self._target_name(agent)
         target = self._pool.open(name)
         sources = [
-            source
+            _filled(source, inputs)
             for source in agent.tools
             if not (self._options.no_mcp and isinstance(source, McpServer))
         ]
@@ -155,6 +159,8 @@ class Cast:
         path = agent.place.document.path if agent.place is not None else None
         base_dir = path.parent if path is not None else self._catalog.project.start
         self._catalog.add_inline(name, entry, base_dir)
+        if agent.env:
+            self._pool.add_environment(name, agent.env)
         return name
 
     def _settings(self, agent: Agent, kind: str) -> dict[str, Any]:
@@ -165,3 +171,21 @@ class Cast:
         model = self._catalog.settings_for(kind)
         known = set(model.model_fields) if model is not None else set(wanted)
         return {key: value for key, value in wanted.items() if value is not None and key in known}
+
+
+def _is_template(source: ToolSource) -> bool:
+    return "{{" in (getattr(source, "url", None) or "")
+
+
+def _filled(source: ToolSource, inputs: Mapping[str, Any]) -> ToolSource:
+    """The source with the run's inputs in its address, if it asks for them."""
+    if not _is_template(source) or isinstance(source, PythonTool):
+        return source
+    data = {"input": dict(inputs), "pipeline": {"input": dict(inputs)}}
+    return replace(source, url=Template.compile(source.url or "").render(data))
+
+
+def _look_at(task: asyncio.Task[Member]) -> None:
+    """An error is told to those who ask for the member; to asyncio it is seen."""
+    if not task.cancelled():
+        task.exception()

@@ -13,7 +13,8 @@ from muster.evals.budget import MoneyBudget
 from muster.store.journal import Journal
 from muster.store.records import StepRecord
 from muster.teams.budget import TokenBudget
-from muster.teams.cast import Cast
+from muster.teams.cast import Cast, Member
+from muster.teams.definition import Agent
 from muster.teams.watching import OnEvent, RunEvent
 
 __all__ = ("AskApproval", "Earlier", "RunContext", "Unit")
@@ -71,6 +72,8 @@ class RunContext:
     cast: Cast
     folder: Path
     """Where artifacts are kept."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """The run's, for the addresses of tools that depend on them."""
     token_budgets: tuple[TokenBudget, ...] = ()
     """The run's, and those of the runs around it."""
     money: MoneyBudget | None = None
@@ -80,6 +83,10 @@ class RunContext:
     ask_approval: AskApproval | None = None
     chain: tuple[str, ...] = ()
     """Roles that the task was handed through, for delegation and nested teams."""
+
+    async def member(self, agent: Agent) -> Member:
+        """The agent, ready to be asked in this run. Raises `MusterError` when it cannot be."""
+        return await self.cast.member(agent, self.inputs)
 
     def emit(self, kind: str, **told: Any) -> None:
         """Tell who watches."""

@@ -107,7 +107,7 @@ class Delegation:
         if agent is None:
             raise ToolFailed(f'"{task.role.name}" is a team, to which tasks cannot be delegated')
         context = self._context
-        member = await context.cast.member(agent)
+        member = await context.member(agent)
         own = Account(task.account)
         row = context.journal.begin_step(
             StepRecord(

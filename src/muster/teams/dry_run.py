@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from muster.pricing import cost_of
+from muster.provider import TokenUsage
 from muster.teams.budget import TokenBudget
 from muster.teams.definition import Agent, Step, Team
 from muster.teams.prompt import step_prompt, task_prompt
@@ -22,22 +24,35 @@ def describe_run(team: Team, inputs: Mapping[str, Any]) -> str:
     for step in steps:
         needs = f"[{' '.join(step.depends_on)}]" if step.depends_on else "-"
         lines.append(f"  {step.name:<20} agent={_who(team, step):<20} deps={needs}")
-    tokens, calls = 0, 0
+    tokens, calls, cost = 0, 0, 0.0
     for step in steps:
         calls += 1 + (step.loop.max_iterations if step.loop is not None else 0)
         prompt = _prompt(team, step, inputs)
         agent = _agent(team, step)
         if prompt is None:
             continue
-        tokens += TokenBudget.estimate(prompt, agent.system_prompt if agent else None)
+        estimate = TokenBudget.estimate(prompt, agent.system_prompt if agent else None)
+        tokens += estimate
+        cost += _price(agent, estimate)
         lines += ["", f"--- {step.name}", prompt.rstrip()]
     lines += [
         "",
         f"At most {calls} calls, tools, retries and items not counted; the prompts that are known "
-        f"are about {tokens} tokens. Nobody was asked.",
+        f"are about {tokens} tokens{_dollars(cost)}. Nobody was asked.",
         "✓ YAML is valid — use `muster run` to execute",
     ]
     return "\n".join(lines)
+
+
+def _price(agent: Agent | None, tokens: int) -> float:
+    """What a prompt of so many tokens costs by the published prices; 0 where there are none."""
+    if agent is None or agent.model is None:
+        return 0.0
+    return cost_of(agent.model, TokenUsage(tokens, 0)) or 0.0
+
+
+def _dollars(cost: float) -> str:
+    return f" (${cost:.6f} to read, answers not counted)" if cost else ""
 
 
 def _who(team: Team, step: Step) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
+
+from muster.errors import ConfigError
 
 if TYPE_CHECKING:
     from muster.teams.definition import Team
@@ -14,6 +17,7 @@ __all__ = (
     "ancestors",
     "delegation",
     "dependencies",
+    "failure_lines",
     "find_cycle",
     "levels",
     "topological_order",
@@ -128,6 +132,30 @@ def validate_lines(bundle: Bundle) -> list[str]:
         if names
     ]
     return [*lines, "Validation passed."]
+
+
+_OF_THE_GRAPH = re.compile(r"cycle detected: step|depends on unknown step|two steps called")
+_OF_DELEGATION = re.compile(r"cycle detected: role|delegates to|entry:|needs an \"entry\"")
+_OF_AGENTS = re.compile(r"references unknown|unknown ArkAgent|cycle detected: team")
+
+
+def failure_lines(error: ConfigError) -> list[str]:
+    """What is wrong with manifests, each problem under the title that it concerns."""
+    titled: dict[str, list[str]] = {"DAG": [], "Delegation": [], "Agents": [], "Schema": []}
+    for problem in error.problems:
+        titled[_title(problem.message)].append(str(problem))
+    lines = [
+        f"  {title:<12} error  {told}" for title, problems in titled.items() for told in problems
+    ]
+    return [*lines, "Validation failed."]
+
+
+def _title(message: str) -> str:
+    if _OF_THE_GRAPH.search(message):
+        return "DAG"
+    if _OF_DELEGATION.search(message):
+        return "Delegation"
+    return "Agents" if _OF_AGENTS.search(message) else "Schema"
 
 
 def _lines_of(team: Team) -> list[str]:

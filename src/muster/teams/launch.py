@@ -31,7 +31,19 @@ from muster.teams.manifests import Bundle, load_manifests
 from muster.teams.records import begin_run, definition_hash, end_run
 from muster.teams.watching import OnEvent
 
-__all__ = ("LaunchOptions", "Launched", "Prepared", "launch", "prepare", "resumed")
+__all__ = (
+    "LaunchOptions",
+    "Launched",
+    "Prepared",
+    "assemble",
+    "carry_out",
+    "launch",
+    "mark_ended",
+    "prepare",
+    "resumed",
+    "run_context",
+    "stored_options",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +103,37 @@ def prepare(options: LaunchOptions) -> Prepared:
     Raises:
         MusterError: what is wrong with them; nobody was asked anything.
     """
-    start = options.file.resolve().parent
+    prepared = assemble(options)
+    prepared.inputs = check_inputs(prepared.team, options.inputs)
+    return prepared
+
+
+def _folder_of(file: Path) -> Path:
+    """Where a manifest stands: a file, a folder of them, or the standard input."""
+    if str(file) == "-":
+        return Path.cwd()
+    path = file.resolve()
+    return path if path.is_dir() else path.parent
+
+
+def assemble(options: LaunchOptions, *, env: Mapping[str, str] | None = None) -> Prepared:
+    """The same but for the inputs, of which each of many runs has its own. `env` is the
+    environment, if it is not that of the manifest's folder.
+
+    Raises:
+        MusterError: as `prepare`.
+    """
+    start = _folder_of(options.file)
     project = find_project(start)
-    env = load_environment(start)
-    bundle = load_manifests(options.file, values=options.values, env=env, safe=options.safe)
+    env = load_environment(start) if env is None else env
+    bundle = load_manifests(
+        options.file,
+        values=options.values,
+        env=env,
+        safe=options.safe,
+        lenient_templates=options.lenient,
+    )
     team = _bounded(bundle.pick_team(options.team), options)
-    inputs = check_inputs(team, options.inputs)
     catalog = load_catalog(start, explicit=options.targets_file, env=env, safe=options.safe)
     registry = providers.for_project(project.provider_folders, safe=options.safe)
     pool = TargetPool(catalog, registry, Overrides())
@@ -113,7 +150,7 @@ def prepare(options: LaunchOptions) -> Prepared:
     )
     cast.check(_agents_of(team))
     warnings = [*bundle.warnings, *catalog.warnings, *registry.failures]
-    return Prepared(options, bundle, team, inputs, project, env, pool, cast, warnings)
+    return Prepared(options, bundle, team, {}, project, env, pool, cast, warnings)
 
 
 def _bounded(team: Team, options: LaunchOptions) -> Team:
@@ -168,18 +205,12 @@ async def launch(
     try:
         run = _begin(prepared, journal, resume, trigger)
         earlier = Earlier.of(journal, run.id) if resume is not None else Earlier()
-        context = _context(prepared, journal, run, earlier)
+        context = run_context(prepared, journal, run, earlier)
         context.on_event, context.ask_approval = on_event, ask_approval
         for line in prepared.warnings:
             context.emit("warning", text=line)
         context.emit("run_started", data={"run": run.id, "team": prepared.team.name})
-        outcome = await _watched(prepared.team, prepared.inputs, context, stop)
-        if outcome.reason == "Cancelled":
-            _mark(journal, run.id, CANCELLED, "Cancelled", outcome.error)
-        elif outcome.reason == "Interrupted":
-            _mark(journal, run.id, INTERRUPTED, "Interrupted", outcome.error)
-        else:
-            end_run(journal, run.id, outcome)
+        outcome = await carry_out(prepared.team, prepared.inputs, context, stop)
         context.emit("run_done", text=outcome.reason)
         return Launched(journal.run(run.id), outcome)
     finally:
@@ -191,7 +222,7 @@ def _begin(
     prepared: Prepared, journal: Journal, resume: str | None, trigger: str | None
 ) -> RunRecord:
     if resume is None:
-        stored = _stored(prepared.options)
+        stored = stored_options(prepared.options)
         return begin_run(journal, prepared.team, prepared.inputs, options=stored, trigger=trigger)
     run = journal.run(resume)
     if run.definition_hash != definition_hash(prepared.team.path):
@@ -201,7 +232,10 @@ def _begin(
     return journal.claim(run.id, os.getpid())
 
 
-def _context(prepared: Prepared, journal: Journal, run: RunRecord, earlier: Earlier) -> RunContext:
+def run_context(
+    prepared: Prepared, journal: Journal, run: RunRecord, earlier: Earlier
+) -> RunContext:
+    """What the parts of the run share; its budgets are the team's."""
     team = prepared.team
     tokens: tuple[TokenBudget, ...] = ()
     if team.max_tokens is not None:
@@ -214,11 +248,29 @@ def _context(prepared: Prepared, journal: Journal, run: RunRecord, earlier: Earl
         journal=journal,
         cast=prepared.cast,
         folder=prepared.project.root / ".muster" / "artifacts" / run.id,
+        inputs=run.input,
         token_budgets=tokens,
         money=money,
         lenient=prepared.options.lenient,
         earlier=earlier,
     )
+
+
+async def carry_out(
+    team: Team, inputs: Mapping[str, Any], context: RunContext, stop: asyncio.Event | None = None
+) -> RunOutcome:
+    """Run the team to its end, and write down how it ended.
+
+    Raises:
+        asyncio.CancelledError: cancelled without `stop`; that is not written down.
+    """
+    outcome = await _watched(team, inputs, context, stop)
+    status = {"Cancelled": CANCELLED, "Interrupted": INTERRUPTED}.get(outcome.reason)
+    if status is None:
+        end_run(context.journal, context.run_id, outcome)
+    else:
+        mark_ended(context.journal, context.run_id, status, outcome.reason, outcome.error)
+    return outcome
 
 
 async def _watched(
@@ -246,7 +298,8 @@ def _ended(reason: str, error: str, inputs: Mapping[str, Any]) -> RunOutcome:
     return RunOutcome(FAILED, reason, error, "", [], 0.0, inputs=inputs)
 
 
-def _mark(journal: Journal, run_id: str, status: str, reason: str, error: str | None) -> None:
+def mark_ended(journal: Journal, run_id: str, status: str, reason: str, error: str | None) -> None:
+    """Write down the end of a run that was cut off; what it has used is known all the same."""
     totals = journal.totals([run_id])[run_id]
     journal.update_run(
         run_id,
@@ -259,7 +312,7 @@ def _mark(journal: Journal, run_id: str, status: str, reason: str, error: str | 
     )
 
 
-def _stored(options: LaunchOptions) -> dict[str, Any]:
+def stored_options(options: LaunchOptions) -> dict[str, Any]:
     """The options as JSON, for `--resume`."""
     return {
         name: str(value.resolve()) if isinstance(value, Path) else value

@@ -12,7 +12,7 @@ from muster.teams.records import begin_run, end_run
 from muster.teams.state import SUCCEEDED, StepState
 from muster.teams.unit import Answer, StepFailed
 
-__all__ = ("run_nested",)
+__all__ = ("first_input", "run_nested")
 
 
 async def run_nested(
@@ -27,7 +27,7 @@ async def run_nested(
 
     team = role.team
     assert team is not None
-    inputs = {_first_input(team): prompt}
+    inputs = {first_input(team): prompt}
     run = begin_run(context.journal, team, inputs, parent=context.run_id)
     budgets = context.token_budgets
     if team.max_tokens is not None:
@@ -36,6 +36,7 @@ async def run_nested(
         context,
         run_id=run.id,
         folder=context.folder / unit[0],
+        inputs=inputs,
         token_budgets=budgets,
         earlier=Earlier(),
         chain=(*context.chain, role.name),
@@ -49,7 +50,7 @@ async def run_nested(
     return Answer(outcome.output, extract_json(outcome.output))
 
 
-def _first_input(team: Team) -> str:
+def first_input(team: Team) -> str:
     """Where the prompt goes: the declared input that is required, else the first, else `prompt`."""
     required = [field.name for field in team.inputs if field.required]
     declared = [field.name for field in team.inputs]

@@ -116,7 +116,7 @@ async def _by_model(
         'Answer with JSON alone: {"capability": "…", "reason": "…"}'
     )
     agent = Agent(name="router", model=routing.model, target=routing.target)
-    member = await context.cast.member(agent)
+    member = await context.member(agent)
     account = Account(state.account)
     row = context.journal.begin_step(
         StepRecord(

@@ -95,7 +95,7 @@ class UnitRunner:
 
     async def _attempt(self, task: UnitTask, attempt: int) -> Answer:
         context = self._context
-        member = await context.cast.member(task.agent)
+        member = await context.member(task.agent)
         name, iteration, item = task.unit
         task.state.attempts += 1
         row = context.journal.begin_step(
@@ -188,7 +188,7 @@ class UnitRunner:
         if validation.judge is not None:
             role = self._team.roles.get(validation.judge)
             agent = role.agent if role is not None else None
-            judge = await self._context.cast.member(
+            judge = await self._context.member(
                 agent or Agent(name=validation.judge, target=validation.judge)
             )
         asked = replace(

@@ -29,8 +29,11 @@ stringData: {a: b}
 """
 
 
+SCHEMA = manifest_schema()
+
+
 def messages(text: str) -> list[list[str]]:
-    validator = Draft202012Validator(manifest_schema())
+    validator = Draft202012Validator(SCHEMA)
     return [
         [error.message for error in validator.iter_errors(document.data)]
         for document in parse_documents(text)
@@ -38,11 +41,10 @@ def messages(text: str) -> list[list[str]]:
 
 
 def test_it_is_a_schema() -> None:
-    schema = manifest_schema()
-    Draft202012Validator.check_schema(schema)
-    titles = [item["title"] for item in schema["oneOf"] if "title" in item]
+    Draft202012Validator.check_schema(SCHEMA)
+    titles = [item["title"] for item in SCHEMA["oneOf"] if "title" in item]
     assert titles[:3] == ["ArkAgent", "Agent", "ArkTeam"]
-    assert len(schema["oneOf"]) == 11 + 10 + 2
+    assert len(SCHEMA["oneOf"]) == 11 + 10 + 2
 
 
 def test_it_accepts_what_is_good() -> None:
@@ -65,6 +67,6 @@ def test_it_refuses_what_is_wrong(old: str, new: str) -> None:
 
 
 def test_fields_are_described() -> None:
-    step = manifest_schema()["$defs"]["StepSpec"]["properties"]
+    step = SCHEMA["$defs"]["StepSpec"]["properties"]
     assert step["if"]["description"] == "A template; the step is skipped when it is false."
     assert all("description" in value for value in step.values())

@@ -178,5 +178,6 @@ def test_an_optimizer_is_left_out(folder) -> None:
     bundle = folder.load(text)
     assert list(bundle.teams) == ["t"]
     assert bundle.warnings[0].endswith(
-        'unknown kind "ArkOptimizer" of arkonis.dev/v1alpha1; 1 such document is left out'
+        'kind "ArkOptimizer" of arkonis.dev/v1alpha1 means nothing here; '
+        "1 such document is left out"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from muster.teams.definition import Artifact, Step, StepRetry
+from muster.teams.manifests import load_manifests
 
 REST = """\
 ---
@@ -145,6 +146,10 @@ def test_validation(folder) -> None:
             "outputSchema: {type: objekt}",
             "outputSchema: not a JSON Schema: type: 'objekt' is not valid",
         ),
+        (
+            "outputSchema: {properties: {a: {$ref: 'http://169.254.169.254/x'}}}",
+            'outputSchema: "http://169.254.169.254/x": a schema can refer to its own parts only',
+        ),
         ("validate: {schema: '{\"type\": 1}'}", "validate.schema: not a JSON Schema: type: 1"),
         ("validate: {contains: '('}", "validate.contains: not a pattern: missing )"),
         (
@@ -272,3 +277,15 @@ def test_the_output_sees_all_steps(folder) -> None:
 def test_without_declared_inputs_any_may_be_asked_for(folder) -> None:
     text = team(STEPS.replace("FIELD", "inputs: {p: '{{ .input.anything }}'}"))
     assert folder.load(text).teams["t"].inputs == ()
+
+
+def test_lenient_templates_are_warned_of(folder) -> None:
+    steps = STEPS.replace("FIELD", "inputs: {p: '{{ .steps.beside.output }}{{ .nope }}'}")
+    path = folder.write("t.yaml", team(steps))
+    bundle = load_manifests(path, env={}, lenient_templates=True)
+    assert [folder.short(line) for line in bundle.warnings] == [
+        "t.yaml:12:17: spec.pipeline[2].inputs.p: there is no .nope here "
+        "(there is .input, .pipeline, .steps)",
+        't.yaml:12:17: spec.pipeline[2].inputs.p: step "last" refers to "beside" but does not '
+        "depend on it: add it to dependsOn",
+    ]

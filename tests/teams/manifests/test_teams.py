@@ -404,3 +404,38 @@ def test_lookups(folder) -> None:
 )
 def test_what_is_wrong_with_lookups(folder, old: str, new: str, message: str) -> None:
     assert folder.problems(team(LOOKUP.replace(old, new)) + AGENTS) == [message]
+
+
+def test_urls_of_roles_know_the_inputs(folder) -> None:
+    spec = """\
+  inputs: [{name: repo}]
+  roles:
+  - name: r
+    model: m
+    systemPrompt: p
+    tools: [{name: t, url: "https://h/{{ .input.repo }}/{{ .input.rpo }}"}]
+    mcpServers: [{name: s, url: "https://h/{{ .input.repos }}"}]
+"""
+    assert folder.problems(team(spec)) == [
+        't.yaml:10:28: spec.roles[0].tools[0].url: .input.rpo: the team has no input "rpo" '
+        '(did you mean "repo"?)',
+        "t.yaml:11:33: spec.roles[0].mcpServers[0].url: .input.repos: the team has no input "
+        '"repos" (did you mean "repo"?)',
+    ]
+
+
+def test_teams_nested_deeply(folder) -> None:
+    text = "---\n".join(
+        team(f"  roles: [{{name: r, arkTeam: t{number + 1}}}]\n", name=f"t{number}")
+        for number in range(300)
+    )
+    last = team("  roles: [{name: r, arkAgent: a}]\n", name="t300")
+    made = folder.load(f"{text}---\n{last}{AGENTS}").teams["t0"]
+    for _ in range(300):
+        made = made.roles["r"].team
+    assert made.name == "t300"
+
+
+def test_the_documents_are_kept(folder) -> None:
+    documents = folder.load(AGENTS.replace("p}", "p, replicas: 3}")).manifests
+    assert documents.of("ArkAgent")["b"].spec.replicas == 3

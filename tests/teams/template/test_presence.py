@@ -153,3 +153,8 @@ def test_evaluate_fails_as_render_does() -> None:
     with pytest.raises(TemplateError, match=r'\.input has no "y"'):
         template.evaluate(DATA)
     assert template.evaluate(DATA, lenient=True) is None
+
+
+def test_a_value_must_be_one_of_json() -> None:
+    with pytest.raises(TemplateError, match=r"line 1:1: [+]Inf is no number of JSON"):
+        Template.compile("{{ fromJson `[1e999]` }}").evaluate(DATA)

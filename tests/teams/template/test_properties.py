@@ -14,16 +14,12 @@ from muster.teams.template import Template, TemplateError
 
 from .data import DATA, render
 
-_PIECES = st.sampled_from(
-    [
-        *(
-            "{{ }} {{- -}} .a .steps .input.topic $x $ := = | ( ) , \"s\" `r` 'c' 1 -2.5 0x1F".split()
-        ),
-        *("nil true if else end range with define template block break print index eq".split()),
-        *('and x /* */ len printf "%d" list dict text é \\ " . - {'.split()),
-        *(" ", "\n"),
-    ]
-)
+_WORDS = """
+    {{ }} {{- -}} .a .steps .input.topic $x $ := = | ( ) , "s" `r` 'c' 1 -2.5 0x1F nil true if else
+    end range with define template block break print index eq and x /* */ len printf "%d" list dict
+    text é \\ " . - {
+"""
+_PIECES = st.sampled_from([*_WORDS.split(), " ", "\n"])
 
 
 @given(st.text().filter(lambda text: "{{" not in text))

@@ -16,6 +16,7 @@ from muster.teams.definition import (
     RunRequest,
     Team,
 )
+from muster.teams.manifests.reading import Manifests
 
 __all__ = ("Bundle",)
 
@@ -37,6 +38,8 @@ class Bundle:
     budgets: dict[str, Budget] = field(default_factory=dict)
     registries: dict[str, Registry] = field(default_factory=dict)
     runs: dict[str, RunRequest] = field(default_factory=dict)
+    manifests: Manifests = field(default_factory=Manifests, repr=False)
+    """The documents themselves, with what only a cluster uses."""
     secrets: frozenset[str] = frozenset()
     """Values that must be kept out of everything that is written."""
 

@@ -30,8 +30,10 @@ def hint(name: str, known: Iterable[str]) -> str:
 class Findings:
     """Problems, which stop the load, and warnings, which do not."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], *, lenient: bool = False) -> None:
         self.env = env
+        self.lenient = lenient
+        """True: a template may ask for what is not there; that is a warning only."""
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
         self.secrets: set[str] = set()
@@ -46,6 +48,13 @@ class Findings:
         text = str(place.problem(message))
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def add_about_template(self, place: Place, message: str) -> None:
+        """A template asks for what will not be there."""
+        if self.lenient:
+            self.warn(place, message)
+        else:
+            self.add(place, message)
 
     def take(self, error: ConfigError) -> None:
         """The problems of an error that was raised."""
@@ -98,6 +107,10 @@ class Findings:
             where = error.json_path.removeprefix("$").removeprefix(".")
             self.add(place, f"not a JSON Schema: {f'{where}: ' if where else ''}{error.message}")
             return False
+        if (foreign := _foreign_reference(schema)) is not None:
+            message = f'"{foreign}": a schema can refer to its own parts only ("#/$defs/…")'
+            self.add(place, message)
+            return False
         return True
 
     def pattern(self, text: str, place: Place) -> str:
@@ -129,6 +142,19 @@ class Findings:
         """`value`, remembered as one that must not be shown."""
         self.secrets.add(value)
         return Secret(value)
+
+
+def _foreign_reference(schema: object) -> str | None:
+    """A `$ref` that leads out of the schema: a validator would fetch it."""
+    if isinstance(schema, Mapping):
+        for key in ("$ref", "$dynamicRef"):
+            target = schema.get(key)
+            if isinstance(target, str) and not target.startswith("#"):
+                return target
+        parts: Iterable[object] = schema.values()
+    else:
+        parts = schema if isinstance(schema, list) else ()
+    return next((found for part in parts if (found := _foreign_reference(part))), None)
 
 
 def _order(problem: Problem) -> tuple[str, int, int]:

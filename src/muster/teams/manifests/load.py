@@ -8,7 +8,7 @@ from typing import Any
 
 from muster.config.project import find_project
 from muster.teams.definition import Agent, Registry, Team
-from muster.teams.graph import find_cycle
+from muster.teams.graph import find_cycle, topological_order
 from muster.teams.manifests.agents import AgentMaker
 from muster.teams.manifests.bundle import Bundle
 from muster.teams.manifests.context import Context
@@ -28,17 +28,19 @@ def load_manifests(
     values: Path | None = None,
     env: Mapping[str, str],
     safe: bool = False,
+    lenient_templates: bool = False,
 ) -> Bundle:
     """What the manifests at `path` define: a file, a folder, or `-` for the standard input.
 
     `values` is a folder with ConfigMaps and Secrets that the manifests refer to. `env` fills in
     `${{ NAME }}` in URLs, headers, commands and the like. With `safe`, commands and Python tools
-    are problems.
+    are problems. With `lenient_templates`, a template that asks for what is not there is a warning
+    only.
 
     Raises:
         ConfigError: with everything that is wrong.
     """
-    findings = Findings(env)
+    findings = Findings(env, lenient=lenient_templates)
     manifests = read_manifests(path, findings)
     start = Path.cwd() if str(path) == "-" else path.resolve()
     sources = Values.load(manifests, values, findings)
@@ -66,8 +68,7 @@ class _Loader:
         self._gather_teams()
         self._make_agents()
         self._make_registries()
-        self._break_cycles()
-        for name in self.team_documents:
+        for name in topological_order(self._nesting()):
             self._team(name)
         context, of = self.context, self.manifests.of
         for manifest in of("ArkService").values():
@@ -85,6 +86,7 @@ class _Loader:
             budgets={n: budget_of(m, context) for n, m in of("ArkBudget").items()},
             registries=self.registries,
             runs={n: run_of(m, teams, context) for n, m in of("ArkRun").items()},
+            manifests=self.manifests,
         )
 
     def _gather_teams(self) -> None:
@@ -127,7 +129,8 @@ class _Loader:
 
     # --- teams within teams ---------------------------------------------------------------------
 
-    def _break_cycles(self) -> None:
+    def _nesting(self) -> dict[str, list[str]]:
+        """Of each team, those that are roles of it, without what would make a cycle."""
         graph = {
             name: [role.arkTeam for role in manifest.spec.roles if role.arkTeam is not None]
             if isinstance(manifest.spec, TeamSpec)
@@ -142,10 +145,12 @@ class _Loader:
             message = f'cycle detected: team "{edge[0]}" → "{edge[1]}" forms a cycle'
             self.context.findings.add(manifest.place.at("roles", number, "arkTeam"), message)
             self.teams[edge[1]] = None
-            graph[edge[0]].remove(edge[1])
+            graph[edge[0]] = [name for name in graph[edge[0]] if name != edge[1]]
+        return graph
 
     def _team(self, name: str) -> Team | None:
-        """The team, made once; `None`: there is none, or it is part of itself."""
+        """The team, made once, its roles' teams before it; `None`: there is none, or it is part
+        of itself."""
         if name not in self.teams and name in self.team_documents:
             manifest = self.team_documents[name]
             agents = self.agents | self.inline

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 from muster.config.document import Place
-from muster.errors import UsageError
+from muster.errors import ConfigError, UsageError
 from muster.teams.definition import Agent, InputField, Registry, Role, Routing, Step, Team
 from muster.teams.graph import delegation, dependencies, find_cycle
 from muster.teams.inputs import check_inputs
+from muster.teams.manifests.agent_models import McpServerSpec, ToolSpec
 from muster.teams.manifests.context import Context
 from muster.teams.manifests.findings import hint
 from muster.teams.manifests.reading import Manifest
 from muster.teams.manifests.steps import role_of, step_of
 from muster.teams.manifests.team_models import FlowSpec, RoleSpec, StepSpec, TeamSpec
 from muster.teams.manifests.template_checks import check_templates
+from muster.teams.template import Template
 
 __all__ = ("TeamMaker", "role_agent_name")
 
@@ -57,7 +60,8 @@ class TeamMaker:
         flow = isinstance(spec, FlowSpec)
         team = self._make_flow(spec) if flow else self._make_team(spec)
         self._check_graph(team)
-        check_templates(team, self.place.at("output"), self.findings)
+        urls = [] if isinstance(spec, FlowSpec) else self._urls(spec)
+        check_templates(team, self.place, urls, self.findings)
         return team
 
     def _make_flow(self, spec: FlowSpec) -> Team:
@@ -169,6 +173,17 @@ class TeamMaker:
             message = f'{who} references unknown ArkAgent "{name}"{hint(name, standing)}'
             self.findings.add(place, message)
         return agent
+
+    def _urls(self, spec: TeamSpec) -> Iterator[tuple[Template, Place]]:
+        """The URLs of inline roles' tools that are templates; those that cannot be compiled have
+        been told of with the agent."""
+        for number, role in enumerate(spec.roles):
+            place = self.place.at("roles", number)
+            for kind, tools in _with_urls(role):
+                for index, tool in enumerate(tools):
+                    if tool.url is not None and "{{" in tool.url and "${{" not in tool.url:
+                        with suppress(ConfigError):
+                            yield Template.compile(tool.url), place.at(kind, index, "url")
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -348,6 +363,10 @@ class TeamMaker:
             check_inputs(alone, {item.name: value})
         except UsageError as error:
             self.findings.add(place, str(error))
+
+
+def _with_urls(role: RoleSpec) -> list[tuple[str, Sequence[ToolSpec | McpServerSpec]]]:
+    return [("tools", role.tools), ("mcpServers", role.mcpServers)]
 
 
 def _item(place: Place, value: str) -> Place:

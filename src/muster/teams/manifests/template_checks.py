@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from muster.config.document import Place
@@ -29,15 +29,20 @@ class _View:
     """Further names beside `input`, `pipeline` and `steps`."""
 
 
-def check_templates(team: Team, output_place: Place, findings: Findings) -> None:
-    """Tell of every path in the team's templates that will not be there."""
+def check_templates(
+    team: Team, place: Place, urls: Iterable[tuple[Template, Place]], findings: Findings
+) -> None:
+    """Tell of every path in the team's templates that will not be there. The team's fields stand
+    at `place`; `urls` are those of its roles' tools."""
     checker = _Checker(team, findings)
     done = ancestors(dependencies(team))
     for step in team.steps:
         for template, view in _templates_of(step, done[step.name]):
             checker.check(template, view)
     if team.output is not None:
-        checker.check(team.output, _View(output_place))
+        checker.check(team.output, _View(place.at("output")))
+    for template, at in urls:
+        checker.check(template, _View(at))
 
 
 def _templates_of(step: Step, done: frozenset[str]) -> Iterator[tuple[Template, _View]]:
@@ -112,7 +117,7 @@ class _Checker:
                 self._tell(view, f'step "{name}" has no artifact "{rest[2]}"{near}')
 
     def _tell(self, view: _View, message: str) -> None:
-        self.findings.add(view.place, message)
+        self.findings.add_about_template(view.place, message)
 
 
 def _too_early(step: str, name: str) -> str:

@@ -168,5 +168,5 @@ def _url(url: str, place: Place, context: Context) -> str:
                 shown = ".".join(("", *path))
                 context.findings.add(place, f"a URL sees .input only, not {shown}")
     elif not filled.lower().startswith(("http://", "https://")):
-        context.findings.add(place, f'expected a URL (http:// or https://), found "{filled}"')
+        context.findings.add(place, f'expected a URL (http:// or https://), found "{url}"')
     return filled

@@ -222,9 +222,7 @@ class _Compiler:
             value = evaluate(frame, dot)
             run.iterate(weight, offset)
             if run.depth >= MAX_DEPTH:
-                raise Failure(
-                    f"templates use each other more than {MAX_DEPTH} levels deep", offset
-                )
+                raise Failure(f"templates use each other more than {MAX_DEPTH} levels deep", offset)
             run.depth += 1
             body(Frame(run, value, slots), value)
             run.depth -= 1

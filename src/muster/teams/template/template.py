@@ -9,7 +9,7 @@ from typing import Any
 from muster.config.document import Place
 from muster.errors import ConfigError
 from muster.teams.template.compiler import compile_template
-from muster.teams.template.errors import Failure, TemplateError
+from muster.teams.template.errors import Failure, FunctionError, TemplateError
 from muster.teams.template.nodes import Action, Field, Parsed, Text
 from muster.teams.template.parser import parse
 from muster.teams.template.places import problem_at
@@ -89,6 +89,8 @@ class Template:
             return value if self._is_path else _detached(value)
         except Failure as failure:
             raise self._error(failure.message, failure.offset) from None
+        except FunctionError as error:
+            raise self._error(str(error), 0) from None
         except RecursionError:
             raise self._error("the template or its data nest too deeply", 0) from None
 

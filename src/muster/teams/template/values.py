@@ -188,8 +188,10 @@ class _Pieces(list[str]):
 
     def add(self, text: str) -> None:
         self.size += len(text)
-        if self.size > MAX_TEXT or len(self) > 4 * MAX_ITEMS:
+        if self.size > MAX_TEXT:
             raise FunctionError(f"the text is longer than {MAX_TEXT:,} characters")
+        if len(self) > 2 * MAX_ITEMS:  # with the space before each
+            raise FunctionError(f"more than {MAX_ITEMS:,} values within one")
         self.append(text)
 
 

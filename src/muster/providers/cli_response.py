@@ -1,0 +1,112 @@
+"""Where the answer lies in JSON that a command writes in a form of its own, as coding agents do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field
+
+from muster.provider import BadProviderOutput, Message, TokenUsage
+from muster.providers.answers import is_amount
+from muster.providers.cli_output import Answer
+from muster.providers.paths import JmesPath, PathError, Search, compile_path
+from muster.providers.settings import ProviderSettings
+
+__all__ = ("CliResponse", "ResponseReader")
+
+
+class CliUsage(ProviderSettings):
+    """Where the counts of tokens are."""
+
+    input: JmesPath | None = None
+    output: JmesPath | None = None
+    cached: JmesPath | None = None
+    """Part of `input`."""
+    reasoning: JmesPath | None = None
+    """Part of `output`."""
+
+
+class CliResponse(ProviderSettings):
+    """Where things are in the JSON that the command writes, as JMESPath."""
+
+    format: Literal["json", "jsonl"] = "json"
+    """One JSON value; or one a line, which are searched as a list."""
+    text: JmesPath
+    usage: CliUsage = Field(default_factory=CliUsage)
+    cost: JmesPath | None = None
+    """US dollars."""
+    error: JmesPath | None = None
+    """What is not null, false or empty there is why the call has failed."""
+    model: JmesPath | None = None
+    finish_reason: JmesPath | None = None
+
+
+class ResponseReader:
+    """Reads what a command wrote as the settings say. What is not where it should be is an error
+    of the call: half an answer must not pass for one."""
+
+    def __init__(self, settings: CliResponse) -> None:
+        self._lines = settings.format == "jsonl"
+        self._text = compile_path(settings.text)
+        self._paths: dict[str, Search] = {
+            name: compile_path(path)
+            for name in ("cost", "error", "model", "finish_reason")
+            if (path := getattr(settings, name)) is not None
+        }
+        self._counts: dict[str, Search] = {
+            name: compile_path(path)
+            for name in ("input", "output", "cached", "reasoning")
+            if (path := getattr(settings.usage, name)) is not None
+        }
+
+    def read(self, data: bytes, what: str) -> Answer:
+        """The answer; `what` names its source in messages.
+
+        Raises:
+            BadProviderOutput: it is not JSON, or the answer is not where it should be.
+        """
+        value = self._decoded(data, what)
+        try:
+            return self._answer(value)
+        except (PathError, ValueError) as error:
+            raise BadProviderOutput(f"{what}: {error}") from error
+
+    def _decoded(self, data: bytes, what: str) -> Any:
+        try:
+            text = data.decode("utf-8-sig")
+            if not self._lines:
+                return json.loads(text)
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except (ValueError, RecursionError) as error:
+            shape = "JSON lines" if self._lines else "JSON"
+            raise BadProviderOutput(f"{what} is not {shape}: {error}") from error
+
+    def _answer(self, value: Any) -> Answer:
+        found = {name: path(value) for name, path in self._paths.items()}
+        answer = Answer(json=value if isinstance(value, dict) else None)
+        if error := found.get("error"):
+            answer.error = error if isinstance(error, str) else json.dumps(error)
+        else:
+            text = self._text(value)
+            if not isinstance(text, str):
+                kind = type(text).__name__
+                raise ValueError(f"no text where `response.text` points to ({kind})")
+            answer.output = (Message("assistant", text),)
+        answer.token_usage = self._usage(value)
+        answer.cost_usd = found.get("cost")
+        if answer.cost_usd is not None and not is_amount(answer.cost_usd):
+            raise ValueError(f"the cost is no number from 0 up: {answer.cost_usd!r:.60}")
+        answer.model = _text_or_none(found.get("model"))
+        answer.finish_reason = _text_or_none(found.get("finish_reason"))
+        return answer
+
+    def _usage(self, value: Any) -> TokenUsage | None:
+        counts = {name: path(value) for name, path in self._counts.items()}
+        if counts.get("input") is None or counts.get("output") is None:
+            return None
+        return TokenUsage.from_mapping(counts)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
