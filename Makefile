@@ -25,7 +25,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
 
 schemas: $(VENV)/.dev
-	for name in suite targets result; do \
+	for name in suite targets result team script; do \
 	  $(BIN)/muster schema $$name > docs/schemas/$$name.schema.json; done
 
 $(BIN)/python:

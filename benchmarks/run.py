@@ -22,7 +22,15 @@ from measure import PYTHON, Row, folder, show
 from peers.install import install
 
 HERE = Path(__file__).parent
-BENCHMARKS = ("startup", "whole_run", "cli_run", "cli_spawn", "large_suite", "openai_client")
+BENCHMARKS = (
+    "startup",
+    "whole_run",
+    "cli_run",
+    "cli_spawn",
+    "large_suite",
+    "openai_client",
+    "teams",
+)
 SECONDS = 1800
 """For one benchmark; its processes are bounded by themselves."""
 

@@ -97,7 +97,6 @@ def test_eval_of_a_function_imports_what_it_needs_and_no_more(tmp_path: Path) ->
             "pandas",
             "regex",
             "rich",
-            "uvloop",
         }
         == set()
     )

@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 
 import muster
 from manual import PAGES, ROOT, blocks_of
-from muster.config.document import parse_yaml
-from muster.evals.schemas import NAMES, schema_of
+from muster.config.document import parse_documents, parse_yaml
+from muster.teams.schemas import NAMES, schema_of
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,18 +28,25 @@ def errors_of(schema: str, data: object) -> list[str]:
     return [error.message for error in Draft202012Validator(schema_of(schema)).iter_errors(data)]
 
 
-def examples(kind: str) -> list[tuple[str, str]]:
-    """Targets files or suites of the manual and of `examples/`, each with where it stands."""
+def written() -> list[tuple[str, str, str]]:
+    """All YAML files of `examples/` and of the manual: where they stand, their names, their
+    texts."""
     found = [
-        (path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+        (path.relative_to(ROOT).as_posix(), path.name, path.read_text(encoding="utf-8"))
         for path in sorted((ROOT / "examples").rglob("*.yaml"))
     ]
     found += [
-        (block.place, block.text)
+        (block.place, str(block.file), block.text)
         for page in PAGES
         for block in blocks_of(page)
         if block.kind == "yaml" and not re.match("promptfoo|mistakes", str(block.file))
     ]
+    return found
+
+
+def examples(kind: str) -> list[tuple[str, str]]:
+    """Targets files or suites of the manual and of `examples/`, each with where it stands."""
+    found = [(place, text) for place, name, text in written() if not name.endswith(".test.yaml")]
     word = "tests|scenarios" if kind == "suite" else "targets|providers"
     suites = r"^(tests|scenarios):"
     return [
@@ -58,6 +65,19 @@ def test_schema_accepts_the_examples(kind: str) -> None:
         assert errors_of(kind, parse_yaml(text).data) == [], place
 
 
+def test_schemas_accept_the_teams() -> None:
+    manifests = [(place, text) for place, _, text in written() if "apiVersion:" in text]
+    assert len(manifests) > 12
+    for place, text in manifests:
+        for document in parse_documents(text):
+            if document.data["apiVersion"] != "v1":
+                assert errors_of("team", document.data) == [], place
+    scripts = [(place, text) for place, name, text in written() if name.endswith(".test.yaml")]
+    assert len(scripts) >= 12
+    for place, text in scripts:
+        assert errors_of("script", parse_yaml(text).data) == [], place
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
@@ -71,6 +91,19 @@ def test_schema_accepts_the_examples(kind: str) -> None:
         ("suite", {"tests": [{"inptu": "x"}]}),
         ("suite", {"tests": [], "threshold": 2}),
         ("result", {"test_id": "a", "suite": "s", "target": "t", "score": "high"}),
+        ("script", {"tests": [{"name": "a", "expct": {}}]}),
+        ("script", {"tests": [{"input": {}}]}),
+        ("script", {"expect": {"reason": "Broken"}}),
+        ("team", {"apiVersion": "muster.dev/v1alpha1", "kind": "Team", "metadata": {"name": "a"}}),
+        (
+            "team",
+            {
+                "apiVersion": "muster.dev/v1alpha1",
+                "kind": "Team",
+                "metadata": {"name": "a"},
+                "spec": {"pipline": []},
+            },
+        ),
     ],
 )
 def test_schema_refuses_what_is_wrong(kind: str, data: object) -> None:

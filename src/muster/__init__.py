@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from muster.providers.chat import ChatReply as ChatReply
     from muster.providers.chat import ChatTurn as ChatTurn
     from muster.target import ResolvedTarget as ResolvedTarget
+    from muster.tools.artifacts import artifact_dir as artifact_dir
 
 __version__ = "0.1.0"
 
@@ -95,6 +96,7 @@ _HOMES = {
     ),
     "muster.providers.chat": ("ChatModel", "ChatProvider", "ChatReply", "ChatTurn"),
     "muster.target": ("ResolvedTarget",),
+    "muster.tools.artifacts": ("artifact_dir",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

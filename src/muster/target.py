@@ -63,6 +63,8 @@ class ResolvedTarget:
     fallback_targets: tuple[str, ...] = ()
     base_dir: Path = field(default_factory=Path.cwd)
     """The folder of the file that defines the target; its relative paths start here."""
+    targets_file: Path | None = field(default=None, compare=False)
+    """The file of the targets among which it was looked up; `None`: there is none."""
     env: Mapping[str, str] | None = None
     """The environment after `.env` files; `None`: the process's own."""
     safe: bool = False

@@ -12,19 +12,19 @@ from typing import Any
 
 import click
 
+from muster.cli.asking import Questions
 from muster.cli.run_view import open_view
+from muster.cli.runs import exit_code, opened
 from muster.cli.signals import cancel_on_signals
-from muster.config.project import find_project
+from muster.config.secrets import Masker
 from muster.errors import UsageError
 from muster.reports.team_run import outcome_json, outcome_text
-from muster.store.journal import Journal, journal_path
-from muster.store.records import RunRecord
+from muster.store.journal import journal_path
 from muster.teams.dry_run import describe_run
 from muster.teams.launch import Launched, LaunchOptions, Prepared, launch, prepare, resumed
 
 __all__ = ("retry", "run_command")
 
-_EXIT_CODES = {"TimedOut": 3, "BudgetExceeded": 4}
 _FORMATS = ("text", "json")
 
 _view_options = (
@@ -193,20 +193,24 @@ def _inputs(given: Iterable[str]) -> dict[str, Any]:
 
 
 def _go_on(given: dict[str, Any], run_id: str, *, again: bool) -> int:
-    with Journal.open(journal_path(find_project(Path.cwd()).root)) as journal:
-        run = journal.settle(journal.run(run_id).id)
+    with opened(None) as journal:
+        run = journal.settle(run_id)
+    if run.parent is not None:
+        raise UsageError(f"run {run.id} is a step of run {run.parent}: go on with that one")
     if run.status == "succeeded":
         raise UsageError(f"run {run.id} has succeeded; there is nothing left to do")
     if again and run.status == "running":
         raise UsageError(f"run {run.id} is still running")
-    return asyncio.run(_run(given, prepare(resumed(run)), resume=run.id))
+    options = resumed(run, _inputs(given.get("inputs", ())))
+    return asyncio.run(_run(given, prepare(options), resume=run.id))
 
 
 async def _run(given: dict[str, Any], prepared: Prepared, resume: str | None = None) -> int:
     quiet = given["output"] == "json"
-    view = open_view(prepared.team, watch=given["watch"] and not quiet)
+    masker = prepared.masker()
+    view = open_view(prepared.team, masker, watch=given["watch"] and not quiet)
     stop = asyncio.Event()
-    ask = _always_yes if given["yes"] else _ask_on_terminal(view) if sys.stdin.isatty() else None
+    ask = _always_yes if given["yes"] else Questions(view).ask if sys.stdin.isatty() else None
     for line in prepared.warnings:
         click.echo(f"warning: {line}", err=True)
     prepared.warnings.clear()
@@ -214,48 +218,38 @@ async def _run(given: dict[str, Any], prepared: Prepared, resume: str | None = N
         launch(prepared, on_event=view.on_event, ask_approval=ask, resume=resume, stop=stop)
     )
     received = cancel_on_signals(task, stop)
-    with redirect_stdout(sys.stderr), view:
-        launched = await task
-    _report(given, launched)
-    if received:
+    try:
+        with redirect_stdout(sys.stderr), view:
+            launched = await task
+    except asyncio.CancelledError:
+        if not received:
+            raise
         return 128 + received[0]
-    return _exit_code(launched.run)
+    _report(given, prepared, launched, masker)
+    if received and launched.run.status != "succeeded":
+        return 128 + received[0]
+    return exit_code(launched.run)
 
 
-def _exit_code(run: RunRecord) -> int:
-    if run.status == "succeeded":
-        return 0
-    return _EXIT_CODES.get(run.reason or "", 130 if run.status == "interrupted" else 1)
-
-
-def _report(given: dict[str, Any], launched: Launched) -> None:
+def _report(given: dict[str, Any], prepared: Prepared, launched: Launched, masker: Masker) -> None:
     output = given["output"]
     if output == "json":
         shown = outcome_json(launched.run, launched.outcome)
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        click.echo(masker.mask(json.dumps(shown, indent=2, ensure_ascii=False)))
     else:
-        click.echo(outcome_text(launched.run, launched.outcome))
+        click.echo(masker.mask(outcome_text(launched.run, launched.outcome)))
     if output not in _FORMATS:
         try:
-            Path(output).write_text(launched.outcome.output, encoding="utf-8")
+            Path(output).write_text(masker.mask(launched.outcome.output), encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--output {output}: {error.strerror}") from None
     if given["trace"]:
         from muster.reports.runs import render_run
 
-        with Journal.open(journal_path(find_project(Path.cwd()).root)) as journal:
-            click.echo("\n" + render_run(journal.view(launched.run.id, chunks=False)))
+        with opened(journal_path(prepared.project.root)) as journal:
+            tree = render_run(journal.view(launched.run.id, chunks=False))
+        click.echo("\n" + tree, err=output == "json")
 
 
 async def _always_yes(step: str, message: str) -> bool:
     return True
-
-
-def _ask_on_terminal(view: Any) -> Any:
-    async def ask(step: str, message: str) -> bool | None:
-        with view.paused():
-            click.echo(f"\n{step} asks: {message}", err=True)
-            answer = await asyncio.to_thread(input, "approve? [y/N] ")
-        return answer.strip().lower() in ("y", "yes")
-
-    return ask

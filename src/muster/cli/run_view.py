@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol
 
+from muster.config.secrets import Masker
 from muster.evals.summary import one_line
-from muster.reports.team_run import event_lines, preview
+from muster.reports.team_run import approval_text, event_lines, preview
 from muster.teams.definition import Team
 from muster.teams.watching import RunEvent
 
@@ -18,6 +20,8 @@ __all__ = ("View", "open_view")
 
 _PER_SECOND = 8
 _TAIL = 160
+_KEPT = 4000
+"""Of a text that comes in pieces: more than is shown, for a secret may come in pieces too."""
 
 
 class View(Protocol):
@@ -41,23 +45,25 @@ class View(Protocol):
     ) -> None: ...
 
 
-def open_view(team: Team, *, watch: bool) -> View:
-    """The view for this terminal."""
+def open_view(team: Team, masker: Masker, *, watch: bool) -> View:
+    """The view for this terminal. Secrets are not shown."""
     if watch and sys.stdout.isatty():
-        return _LiveView(team)
-    return _PlainView(watch=watch)
+        return _LiveView(team, masker)
+    return _PlainView(masker, watch=watch)
 
 
 class _PlainView:
     """Lines in the order in which things happen; warnings in any case."""
 
-    def __init__(self, *, watch: bool) -> None:
+    def __init__(self, masker: Masker, *, watch: bool) -> None:
+        self._masker = masker
         self._watch = watch
 
     def on_event(self, event: RunEvent) -> None:
         if event.kind == "warning" or self._watch:
             out = sys.__stdout__ if self._watch else sys.stderr
-            for line in event_lines(event):
+            shown = replace(event, text=self._masker.mask(event.text))
+            for line in event_lines(shown):
                 print(line, file=out, flush=True)
 
     @contextmanager
@@ -97,7 +103,8 @@ _MARKS = {
 class _LiveView:
     """The steps in their order, with the end of what they are saying."""
 
-    def __init__(self, team: Team) -> None:
+    def __init__(self, team: Team, masker: Masker) -> None:
+        self._masker = masker
         names = [step.name for step in team.steps] or [team.entry or "route"]
         self._steps = {name: _Seen(name) for name in names}
         self._live: Any = None
@@ -109,16 +116,17 @@ class _LiveView:
         if event.kind == "step_started":
             seen.status, seen.began = "running", time.monotonic()
         elif event.kind == "chunk":
-            seen.tail = (seen.tail + event.text)[-_TAIL:]
+            seen.tail = (seen.tail + event.text)[-_KEPT:]
         elif event.kind in ("step_done", "step_failed", "step_skipped"):
             seen.status = event.kind.removeprefix("step_")
-            seen.tail = preview(event.text)
+            seen.tail = preview(self._masker.mask(event.text))
             seen.tokens = event.data.get("tokens", 0)
             seen.took = event.data.get("seconds", 0.0)
         elif event.kind == "approval":
-            seen.status, seen.tail = "waiting", event.text
+            seen.status, seen.tail = "waiting", approval_text(event)
         else:
-            seen.notes = [*seen.notes[-2:], f"{event.kind}: {one_line(event.text)[:100]}"]
+            told = self._masker.mask(one_line(event.text))[:100]
+            seen.notes = [*seen.notes[-2:], f"{event.kind}: {told}"]
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -159,7 +167,8 @@ class _LiveView:
             text.append(f"{mark} {seen.name:<20}", style=style)
             text.append(_account(seen), style="bright_black")
             if seen.tail:
-                text.append(f"\n    {one_line(seen.tail)}", style="default")
+                tail = one_line(self._masker.mask(seen.tail))[-_TAIL:]
+                text.append(f"\n    {tail}", style="default")
             for note in seen.notes if seen.status == "running" else ():
                 text.append(f"\n    {note}", style="bright_black")
             text.append("\n")

@@ -1,11 +1,14 @@
-"""`muster validate`: check suites and targets without asking any target."""
+"""`muster validate`: check suites, targets and manifests without asking anybody."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
+from muster.cli.validate_teams import check_manifests, holds_manifests
 from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.config.targets import load_catalog
@@ -29,6 +32,17 @@ _TARGET_FILES = ("targets.yaml", "targets.yml", "providers.yaml", "providers.yml
     metavar="FILE",
     help="The targets file, instead of the one found by walking up.",
 )
+@click.option(
+    "--values",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="ConfigMaps and Secrets that manifests refer to.",
+)
+@click.option(
+    "--check-providers",
+    is_flag=True,
+    help="Make the provider of every agent: is there one that has its model, or its target?",
+)
 @click.option("--safe", is_flag=True, help="Run no project code while checking.")
 @click.option(
     "--max-warnings",
@@ -37,64 +51,111 @@ _TARGET_FILES = ("targets.yaml", "targets.yml", "providers.yaml", "providers.yml
     help="More than N warnings are a failure.",
 )
 def validate(
-    paths: tuple[str, ...], targets_file: Path | None, safe: bool, max_warnings: int | None
+    *,
+    paths: tuple[str, ...],
+    targets_file: Path | None,
+    values: Path | None,
+    check_providers: bool,
+    safe: bool,
+    max_warnings: int | None,
 ) -> int:
-    """Check suites, their targets, and targets files; no target is asked anything.
+    """Check suites, their targets, targets files, and manifests of teams; nobody is asked
+    anything.
 
-    Without a PATH, all suites below this folder and its targets file. Exit code 2 when anything
-    is wrong.
+    A PATH is a suite, a targets file, a manifest, or a folder with any of them: the suites below
+    it, and the manifests in it. Without one, this folder, and its targets file. Exit code 2 when
+    anything is wrong.
     """
     here = Path.cwd()
     files = [Path(path) for path in paths if Path(path).name in _TARGET_FILES]
-    suites = [path for path in paths if Path(path) not in files]
+    manifests = [Path(path) for path in paths or (".",) if holds_manifests(Path(path))]
+    suites = [path for path in paths if Path(path) not in files and not _is_only(path, manifests)]
     if not paths:
         files = [path] if (path := _own_targets(here, targets_file)) is not None else []
         suites = ["."]
-    good = 0
-    warnings: dict[str, None] = {}
-    problems: list[str] = []
-    for path in _suite_files(suites, here, required=bool(paths), problems=problems):
-        options = EvalOptions(paths=(str(path),), targets_file=targets_file, safe=safe)
-        try:
-            plan = prepare(options)
-        except MusterError as error:
-            problems.append(str(error))
-            continue
-        good += 1
-        _warn(plan.warnings, warnings)
-        count = sum(suite.count for suite in plan.suites)
-        click.echo(
-            f"ok  {path}: {count} {'case' if count == 1 else 'cases'} on {', '.join(plan.targets)}"
-        )
+    told = _Told()
+    optional = [path for path in suites if not paths or Path(path) in manifests]
+    for path in _suite_files(suites, optional, here, told.problems):
+        _check_suite(path, targets_file, safe, told)
     for path in files:
-        try:
-            names, lines = _check_targets(path, safe=safe)
-        except MusterError as error:
-            problems.append(str(error))
-            continue
-        good += 1
-        _warn(lines, warnings)
-        click.echo(f"ok  {path}: targets {', '.join(names)}")
-    for text in dict.fromkeys(problems):
+        _check_targets_file(path, safe, told)
+    titled = len(manifests) > 1 or bool(told.good)
+    for path in manifests:
+        checked = check_manifests(path, values=values, safe=safe, providers=check_providers)
+        _warn(checked.warnings, told.warnings)
+        if titled:
+            click.echo(f"{path}:")
+        click.echo("\n".join(checked.lines))
+        told.good += checked.good
+        told.bad += not checked.good
+    for text in dict.fromkeys(told.problems):
         click.echo(text, err=True)
-    if not good and not problems:
-        raise UsageError("nothing to check: no suite (*.eval.yaml) and no targets.yaml here")
-    if problems:
+    if not (told.good or told.bad or told.problems):
+        raise UsageError(
+            "nothing to check: no suite (*.eval.yaml), no manifest and no targets.yaml here"
+        )
+    if told.problems or told.bad:
         return 2
-    return 2 if max_warnings is not None and len(warnings) > max_warnings else 0
+    return 2 if max_warnings is not None and len(told.warnings) > max_warnings else 0
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was found so far."""
+
+    good: int = 0
+    bad: int = 0
+    """Manifests whose problems were told as lines of their own."""
+    problems: list[str] = field(default_factory=list)
+    warnings: dict[str, None] = field(default_factory=dict)
+
+
+def _is_only(path: str, manifests: list[Path]) -> bool:
+    """Whether it is a manifest and can be nothing else; a folder may hold suites as well."""
+    return Path(path) in manifests and not Path(path).is_dir()
+
+
+def _check_suite(path: Path, targets_file: Path | None, safe: bool, told: _Told) -> None:
+    options = EvalOptions(paths=(str(path),), targets_file=targets_file, safe=safe)
+    try:
+        plan = prepare(options)
+    except MusterError as error:
+        told.problems.append(str(error))
+        return
+    told.good += 1
+    _warn(plan.warnings, told.warnings)
+    count = sum(suite.count for suite in plan.suites)
+    cases = "case" if count == 1 else "cases"
+    click.echo(f"ok  {path}: {count} {cases} on {', '.join(plan.targets)}")
+
+
+def _check_targets_file(path: Path, safe: bool, told: _Told) -> None:
+    try:
+        names, lines = _check_targets(path, safe=safe)
+    except MusterError as error:
+        told.problems.append(str(error))
+        return
+    told.good += 1
+    _warn(lines, told.warnings)
+    click.echo(f"ok  {path}: targets {', '.join(names)}")
 
 
 def _suite_files(
-    patterns: list[str], here: Path, *, required: bool, problems: list[str]
+    patterns: list[str], optional: list[str], here: Path, problems: list[str]
 ) -> list[Path]:
-    if not patterns:
-        return []
-    try:
-        return find_suites(patterns, here)
-    except MusterError as error:
-        if required:
+    """The suites that are named. Those of `patterns` that are `optional` may name none."""
+    required = [path for path in patterns if path not in optional]
+    refused = [path for path in patterns if path.startswith("!")]
+    found: set[Path] = set()
+    if len(required) > len(refused):
+        try:
+            found |= set(find_suites(required, here))
+        except MusterError as error:
             problems.append(str(error))
-        return []
+    for path in optional:
+        with suppress(MusterError):
+            found |= set(find_suites([path, *refused], here))
+    return sorted(found)
 
 
 def _own_targets(here: Path, explicit: Path | None) -> Path | None:

@@ -95,7 +95,13 @@ AGENTV_KINDS = frozenset(
 )
 """Kinds of AgentV's that Muster does not have: coding agents and the like."""
 
-_MAIN_SETTING = {"cli": "command", "exec": "command", "function": "function", "replay": "file"}
+_MAIN_SETTING = {
+    "cli": "command",
+    "exec": "command",
+    "function": "function",
+    "replay": "file",
+    "team": "file",
+}
 """What follows the colon in a spec, for the kinds where it is not the model."""
 
 _FORMATS = {"chat": "chat", "completions": "chat", "responses": "responses", "messages": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from pydantic import BaseModel, ValidationError
@@ -46,6 +47,7 @@ _IN_CONFIG = COMMON_FIELDS - {"provider", "use_target", "env"}
 class Catalog(Protocol):
     """What is asked of the catalog that an entry stands in."""
 
+    path: Path | None
     env: Mapping[str, str]
     safe: bool
     default_grader: str | None
@@ -124,6 +126,7 @@ class _Resolving:
             rate_limits=fields.rate_limits(),
             fallback_targets=fields.fallback_targets,
             base_dir=defined_in.base_dir,
+            targets_file=self.catalog.path,
             env={**self.catalog.env, **overlay} if overlay else self.catalog.env,
             safe=self.catalog.safe,
         )

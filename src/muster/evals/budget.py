@@ -38,6 +38,14 @@ class MoneyBudget:
             self._ended.clear()
             await self._ended.wait()
 
+    def enter_at_once(self) -> bool:
+        """As `enter`, for a call made by one that is under way and waits for it: it must not wait
+        for that one's end in turn."""
+        if self.spent >= self.limit:
+            return False
+        self._under_way += 1
+        return True
+
     def leave(self, cost_usd: float | None) -> None:
         """A call has ended; `None`: its cost is unknown and counts as nothing."""
         cost = cost_usd or 0.0

@@ -27,6 +27,7 @@ providers: Registry[ProviderFactory] = Registry(
         "mock": "muster.providers.mock:MockProvider",
         "echo": "muster.providers.echo:EchoProvider",
         "replay": "muster.providers.replay:ReplayProvider",
+        "team": "muster.teams.provider:TeamProvider",
     },
     aliases=ALIASES,
 )

@@ -167,7 +167,7 @@ class CliProvider:
         try:
             return await run_process(
                 argv,
-                env=self._env,
+                env=self._environment(request),
                 cwd=self._working_folder(request),
                 timeout=self._seconds(request),
                 max_stdout=self._settings.max_output_bytes,
@@ -195,6 +195,12 @@ class CliProvider:
         if "ATTEMPT" in uses:
             values["ATTEMPT"] = str(request.attempt)
         return values
+
+    def _environment(self, request: ProviderRequest) -> dict[bytes, bytes]:
+        folder = request.metadata.get("artifact_dir")
+        if folder is None:
+            return self._env
+        return {**self._env, b"AGENT_ARTIFACT_DIR": os.fsencode(folder)}
 
     def _working_folder(self, request: ProviderRequest) -> Path:
         return self._cwd if request.cwd is None else self._base_dir / request.cwd

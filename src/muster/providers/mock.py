@@ -30,6 +30,8 @@ from muster.target import ResolvedTarget
 __all__ = ("MockProvider",)
 
 DEFAULT_TEXT = "mock response"
+VERDICT = ProviderResponse("pass", finish_reason="stop")
+"""What it says, without a script, when it is asked for a judgement."""
 BYTES_PER_TOKEN = 4
 """The usual rule of thumb for English; for `estimate_usage` only."""
 
@@ -67,8 +69,8 @@ class _Rule:
 
 
 class MockProvider:
-    """Answers as its script says; without one, with `mock response`, or with the smallest instance
-    of the schema that was asked for."""
+    """Answers as its script says; without one, with `mock response`, with the smallest instance of
+    the schema that was asked for, or, asked as a judge, with `pass`."""
 
     Settings = MockSettings
 
@@ -116,9 +118,12 @@ class MockProvider:
         if rule.reply.error is not None:
             raise rule.reply.error.made(response.token_usage, response.cost_usd)
         chunks = rule.chunks
-        if rule is self._default and not self._scripted_default and request.response_schema:
-            response = self._instance_of(request.response_schema)
-            chunks = (response.text,)
+        if rule is self._default and not self._scripted_default:
+            if request.response_schema:
+                response = self._instance_of(request.response_schema)
+                chunks = (response.text,)
+            elif request.metadata.get("purpose") == "judge":
+                response, chunks = VERDICT, (VERDICT.text,)
         if on_chunk is not None:
             for chunk in chunks:
                 on_chunk(chunk)

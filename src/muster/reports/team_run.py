@@ -11,7 +11,7 @@ from muster.teams.engine import RunOutcome
 from muster.teams.state import StepState
 from muster.teams.watching import RunEvent
 
-__all__ = ("event_lines", "outcome_json", "outcome_text", "preview", "tokens_of")
+__all__ = ("approval_text", "event_lines", "outcome_json", "outcome_text", "preview", "tokens_of")
 
 _PREVIEW = 120
 
@@ -50,13 +50,19 @@ def event_lines(event: RunEvent) -> list[str]:
     }.get(event.kind)
     if mark is None:
         return []
-    text = "" if event.kind == "step_skipped" else f" {one_line(event.text)}"
-    return [f"{name} {mark}{text}".rstrip()]
+    text = approval_text(event) if event.kind == "approval" else one_line(event.text)
+    return [f"{name} {mark} {'' if event.kind == 'step_skipped' else text}".rstrip()]
+
+
+def approval_text(event: RunEvent) -> str:
+    """What a person is asked, and how to answer from elsewhere."""
+    step = (event.step or "").rpartition("/")[2]
+    return f"{one_line(event.text)}  (muster approve {event.data['run']} {step})"
 
 
 def outcome_text(run: RunRecord, outcome: RunOutcome) -> str:
     """The end of a run, as a person reads it."""
-    phase = _phase(outcome)
+    phase = run.status.capitalize()
     total = outcome.token_usage.total if outcome.token_usage is not None else 0
     cost = f", {format_money(outcome.cost_usd)}" if outcome.cost_usd else ""
     lines = ["", f"Flow {phase} in {outcome.seconds:.1f}s — total: {total} tokens{cost}"]
@@ -73,7 +79,7 @@ def outcome_json(run: RunRecord, outcome: RunOutcome) -> dict[str, Any]:
     data: dict[str, Any] = {
         "run": run.id,
         "team": run.team,
-        "status": _phase(outcome),
+        "status": run.status.capitalize(),
         "reason": outcome.reason,
         "duration_ms": round(outcome.seconds * 1000),
         "total_tokens": outcome.token_usage.total if outcome.token_usage is not None else 0,
@@ -106,7 +112,3 @@ def _step_json(step: StepState) -> dict[str, Any]:
         "routing_reason": step.reason,
     }
     return row | {name: value for name, value in told.items() if value is not None}
-
-
-def _phase(outcome: RunOutcome) -> str:
-    return outcome.status.capitalize()

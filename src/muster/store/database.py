@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from muster.errors import MusterError
 
@@ -16,6 +16,9 @@ __all__ = ("SCHEMA_VERSION", "Database")
 
 BUSY_SECONDS = 10.0
 """How long a write waits for another process's."""
+
+CHECKPOINT_PAGES = 4000
+"""Pages of 4 KiB that are gathered before the file itself is written, and waited for."""
 
 APPLICATION_ID = 0x4D737472  # "Mstr"
 """Says whose file it is; SQLite keeps it in the file's header."""
@@ -81,7 +84,9 @@ CREATE TABLE approvals (
 CREATE UNIQUE INDEX approvals_of_run ON approvals (run_id, step, ifnull(item, -1));
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_SECOND = "ALTER TABLE calls ADD COLUMN arguments_hash TEXT;"
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND)
 """Number n brings a file from version n to n + 1. What was published is never changed."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
@@ -89,6 +94,10 @@ SCHEMA_VERSION = len(MIGRATIONS)
 
 class Database:
     """One connection; what goes wrong with the file is a `MusterError` that names it."""
+
+    migrations: ClassVar[tuple[str, ...]] = MIGRATIONS
+    application_id: ClassVar[int] = APPLICATION_ID
+    holds: ClassVar[str] = "journal of runs"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -144,18 +153,19 @@ class Database:
         self._check_owner()
         self.write("PRAGMA journal_mode = WAL")
         self.write("PRAGMA synchronous = NORMAL")
-        if self._number("user_version") != SCHEMA_VERSION:
-            self._migrate(MIGRATIONS)
+        self.write(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        if self._number("user_version") != len(self.migrations):
+            self._migrate(self.migrations)
 
     def _check_owner(self) -> None:
-        if self._number("application_id") == APPLICATION_ID:
+        if self._number("application_id") == self.application_id:
             return
         # Looked at again after the tables: another process may make the journal just now.
         tables = self.query("SELECT name FROM sqlite_master LIMIT 1")
-        if tables and self._number("application_id") != APPLICATION_ID:
+        if tables and self._number("application_id") != self.application_id:
             raise MusterError(
-                f"{self.path}: a database, but not a journal of runs; move it away, "
-                "and a new journal is begun"
+                f"{self.path}: a database, but not a {self.holds}; move it away, "
+                f"and a new {self.holds.split()[0]} is begun"
             )
 
     def _migrate(self, migrations: Sequence[str]) -> None:
@@ -170,7 +180,7 @@ class Database:
                 for statement in script.split(";\n"):
                     if statement.strip():
                         self.write(statement)
-            self.write(f"PRAGMA application_id = {APPLICATION_ID}")
+            self.write(f"PRAGMA application_id = {self.application_id}")
             self.write(f"PRAGMA user_version = {len(migrations)}")
 
     def _number(self, pragma: str) -> int:

@@ -10,10 +10,12 @@ have the same file open.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +47,14 @@ from muster.store.records import (
 )
 from muster.store.rows import Writer
 
-__all__ = ("LATEST", "Journal", "journal_path")
+__all__ = ("LATEST", "Journal", "arguments_hash", "journal_path")
 
 _LOST = "the process ended while this was under way"
-_RUN_FIELDS = frozenset(each.name for each in fields(RunRecord)) - {"id", "process"}
+_FIELDS = {
+    kind: tuple(each.name for each in fields(kind))
+    for kind in (RunRecord, StepRecord, CallRecord, EventRecord, ApprovalRecord)
+}
+_RUN_FIELDS = frozenset(_FIELDS[RunRecord]) - {"id", "process"}
 
 
 def journal_path(start: Path) -> Path:
@@ -74,6 +80,10 @@ class Journal(JournalReader):
             MusterError: it is no journal, is damaged, of a newer Muster, or cannot be written.
         """
         return cls(Database(path), masker)
+
+    def masked(self, text: str) -> str:
+        """`text` as the journal would write it: without secrets."""
+        return self._writer.text(text)
 
     # --- writing: runs --------------------------------------------------------------------------
 
@@ -207,7 +217,10 @@ class Journal(JournalReader):
 
     def begin_call(self, row_id: int, call: CallRecord) -> int:
         """A tool call or a delegation is about to be made in the step's row. The call's id."""
-        return self._insert("calls", _without(call, "id") | {"step_id": row_id})
+        row = _without(call, "id") | {"step_id": row_id}
+        if call.arguments_hash is None:
+            row["arguments_hash"] = arguments_hash(call.arguments)
+        return self._insert("calls", row)
 
     def end_call(
         self, call_id: int, *, status: str, result: str | None, duration_ms: float | None
@@ -277,7 +290,7 @@ class Journal(JournalReader):
             if known is None or known.status != WAITING:
                 raise UsageError(self._not_waiting(run_id, step, known))
             self._db.write(
-                f"UPDATE approvals SET {_assignments(changes)} WHERE {ONE_APPROVAL}",
+                f"UPDATE approvals SET {_assignments(tuple(changes))} WHERE {ONE_APPROVAL}",
                 (*changes.values(), run_id, step, item),
             )
         decided = self.approval(run_id, step, item)
@@ -308,28 +321,30 @@ class Journal(JournalReader):
 
     def _insert(self, table: str, fields: Mapping[str, Any]) -> int:
         row = self._writer.row(fields)
-        names = ", ".join(f'"{name}"' for name in row)
-        marks = ", ".join("?" * len(row))
-        statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"
-        number = self._db.write(statement, tuple(row.values())).lastrowid
+        number = self._db.write(_insertion(table, tuple(row)), tuple(row.values())).lastrowid
         assert number is not None
         return number
 
     def _update(self, table: str, changes: Mapping[str, Any], key: str, value: Any) -> None:
         row = self._writer.row(changes)
-        statement = f"UPDATE {table} SET {_assignments(row)} WHERE {key} = ?"
+        statement = f"UPDATE {table} SET {_assignments(tuple(row))} WHERE {key} = ?"
         self._db.write(statement, (*row.values(), value))
 
 
-def _assignments(row: Mapping[str, Any]) -> str:
-    return ", ".join(f'"{name}" = ?' for name in row)
+@cache
+def _insertion(table: str, names: tuple[str, ...]) -> str:
+    columns = ", ".join(f'"{name}"' for name in names)
+    return f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(names))})"
+
+
+@cache
+def _assignments(names: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}" = ?' for name in names)
 
 
 def _without(record: Any, *names: str) -> dict[str, Any]:
     """The record's fields, those aside that the journal itself fills in."""
-    return {
-        each.name: getattr(record, each.name) for each in fields(record) if each.name not in names
-    }
+    return {name: getattr(record, name) for name in _FIELDS[type(record)] if name not in names}
 
 
 def _process(pid: int | None) -> dict[str, Any]:
@@ -348,6 +363,11 @@ def _told(run: RunRecord, state: str) -> str:
             f"muster runs cancel {run.id} --force"
         )
     return f"process {run.pid}; `muster runs watch {run.id}` follows it"
+
+
+def arguments_hash(arguments: Any) -> str:
+    """The same for the same arguments, whatever the order of their names."""
+    return _hash(json.dumps(arguments, sort_keys=True, default=str))
 
 
 def _hash(prompt: str) -> str:

@@ -109,6 +109,16 @@ class JournalReader:
         )
         return [run_of(row) for row in rows]
 
+    def runs_ended(self, team: str, since: datetime) -> list[RunRecord]:
+        """Runs of the team that are no role of another and have ended since then, in the order
+        in which they ended."""
+        rows = self._db.query(
+            f"SELECT {columns('run')} FROM runs WHERE team = ? AND parent IS NULL "
+            "AND ended_at >= ? ORDER BY ended_at, number",
+            (team, timestamp(since)),
+        )
+        return [run_of(row) for row in rows]
+
     def view(self, run_id: str, *, chunks: bool = True) -> RunView:
         """Everything about the run with exactly this id; without `chunks`, their boundaries
         aside, of which there may be very many.

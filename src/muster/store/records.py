@@ -80,7 +80,7 @@ def new_run_id(team: str) -> str:
 
 def timestamp(moment: datetime) -> str:
     """UTC in ISO form, to the millisecond: `2026-05-04T10:20:30.123Z`. Such texts sort by time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def now() -> str:
@@ -180,6 +180,8 @@ class CallRecord:
     result: str | None = None
     status: str = RUNNING
     """`running`, then `ok`, `error`, `timeout`, `cancelled` or `unknown`."""
+    arguments_hash: str | None = None
+    """SHA-256 of the arguments before secrets are masked; the journal fills it in."""
     started_at: str = field(default_factory=now)
     duration_ms: float | None = None
     step_id: int = 0
@@ -188,7 +190,7 @@ class CallRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; what is unset is left out."""
-        return plain(self)
+        return plain(self, without=("arguments_hash",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,8 @@ _STEP = (
     "cost_usd", "model", "target", "parent",
 )  # fmt: skip
 _CALL = (
-    "id", "step_id", "kind", "name", "arguments", "result", "status", "started_at", "duration_ms",
+    "id", "step_id", "kind", "name", "arguments", "arguments_hash", "result", "status",
+    "started_at", "duration_ms",
 )  # fmt: skip
 _EVENT = ("id", "run_id", "step_id", "kind", "data", "at")
 _APPROVAL = (

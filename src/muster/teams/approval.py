@@ -20,12 +20,14 @@ async def approve(
     context: RunContext, step: str, approval: Approval, message: str
 ) -> ApprovalRecord:
     """What was decided. The first answer counts, wherever it comes from; when the time is up,
-    `on_timeout` decides. What was decided before a run was stopped still stands."""
+    `on_timeout` decides. What was decided while the run was stopped still stands; a run that was
+    refused asks again when it is retried."""
     journal, run_id = context.journal, context.run_id
     deadline = None
     if approval.timeout_seconds is not None:
         deadline = datetime.now(UTC) + timedelta(seconds=approval.timeout_seconds)
-    journal.ask_approval(run_id, step, message, deadline=deadline)
+    again = step in context.earlier.rejected
+    journal.ask_approval(run_id, step, message, deadline=deadline, again=again)
     context.emit("approval", step=step, text=message, data={"run": run_id})
     waiting = asyncio.ensure_future(
         wait_for_approval(journal, run_id, step, on_timeout=approval.on_timeout)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from muster.provider import BudgetExceeded, TokenUsage
+from dataclasses import dataclass
 
-__all__ = ("TokenBudget",)
+from muster.evals.budget import MoneyBudget
+from muster.provider import BudgetExceeded
+
+__all__ = ("Budgets", "TokenBudget")
 
 _BYTES_PER_TOKEN = 4
 
@@ -39,12 +42,31 @@ class TokenBudget:
             )
         self._reserved += estimate
 
-    def release(self, estimate: int, usage: TokenUsage | None) -> None:
+    def release(self, estimate: int, used: int) -> None:
         """The call has ended; what it used counts from now on."""
         self._reserved -= estimate
-        self.used += usage.total if usage is not None else 0
+        self.used += used
 
     @staticmethod
     def estimate(*texts: str | None) -> int:
         """About how many tokens these texts are."""
         return sum(len(text.encode()) for text in texts if text) // _BYTES_PER_TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """What something may use up."""
+
+    tokens: tuple[TokenBudget, ...] = ()
+    money: tuple[MoneyBudget, ...] = ()
+
+    @property
+    def exceeded(self) -> str | None:
+        """Which of them the last call has gone beyond: how much it takes is known afterwards."""
+        for budget in self.tokens:
+            if budget.used > budget.limit:
+                return f"token budget of {budget.limit} exceeded: used {budget.used}"
+        for purse in self.money:
+            if purse.spent > purse.limit:
+                return f"budget of ${purse.limit:g} exceeded: spent ${purse.spent:.4g}"
+        return None

@@ -14,6 +14,7 @@ from muster.errors import UsageError
 from muster.provider import Provider
 from muster.targets import TargetPool
 from muster.teams.definition import Agent, McpServer, PythonTool, ToolSource
+from muster.teams.remembering import Memories
 from muster.teams.template import Template
 from muster.tools.base import Toolbox, open_toolbox
 from muster.tools.mcp import McpServers
@@ -92,6 +93,8 @@ class Cast:
         self._webhooks = Webhooks()
         self._members: dict[tuple[str, int, str], asyncio.Task[Member]] = {}
         self._stack = AsyncExitStack()
+        self.memories = Memories(catalog.project.root / ".muster")
+        """Those that are kept beyond a run."""
         self.warnings: list[str] = []
 
     async def member(self, agent: Agent, inputs: Mapping[str, Any]) -> Member:
@@ -108,6 +111,11 @@ class Cast:
             task.add_done_callback(_look_at)
         return await asyncio.shield(task)
 
+    def take_warnings(self) -> list[str]:
+        """What went wrong with tools since this was last asked; each is told once."""
+        told, self.warnings = self.warnings, []
+        return told
+
     async def aclose(self) -> None:
         """Let go of tools, servers and providers."""
         for task in self._members.values():
@@ -115,14 +123,18 @@ class Cast:
         await asyncio.gather(*self._members.values(), return_exceptions=True)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._pool.aclose)
+            stack.push_async_callback(self.memories.aclose)
             stack.push_async_callback(self._servers.aclose)
             stack.push_async_callback(self._webhooks.aclose)
             stack.push_async_callback(self._stack.aclose)
 
     def check(self, agents: Sequence[Agent]) -> None:
-        """Make every agent's provider, so that its mistakes are told before anything is asked."""
+        """Make every agent's provider and memory, so that their mistakes are told before anything
+        is asked."""
         for agent in agents:
             self._pool.open(self._target_name(agent))
+            if agent.memory is not None:
+                self.memories.of(agent, agent.memory)
 
     async def _open(self, agent: Agent, inputs: Mapping[str, Any]) -> Member:
         name = self._target_name(agent)

@@ -325,16 +325,20 @@ class Event:
     name: str
     source: Literal["cron", "webhook", "team-output"]
     cron: str | None = None
-    """As written; its fields have been counted, its values not checked."""
+    """As written, and checked."""
     watched_team: str | None = None
     on_phase: Literal["Succeeded", "Failed", "*"] = "Succeeded"
     token: str | None = None
     """Of a webhook; `None`: made up when the event is first served."""
     signature: Signature | None = None
+    query_token: bool = False
+    """The token may also be given as `?token=`."""
     idempotency_header: str = "Idempotency-Key"
     targets: tuple[EventTarget, ...] = ()
     concurrency: Literal["Allow", "Forbid", "Replace"] = "Allow"
     missed_runs: Literal["once", "skip", "all"] = "once"
+    deadline_seconds: float = 86_400.0
+    """What was missed longer ago is not made up for."""
     suspended: bool = False
     place: Place | None = field(default=None, repr=False, compare=False)
 
@@ -346,6 +350,8 @@ class NotifyChannel:
     type: Literal["slack", "webhook"]
     url: str
     headers: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts that may be reached though they are not public."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

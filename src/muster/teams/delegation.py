@@ -4,18 +4,24 @@ which goes on by itself until the run ends."""
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from muster.errors import nearest
+from muster.importing import describe_failure
 from muster.provider import ProviderError, Tool
 from muster.store.records import StepRecord
-from muster.teams.asking import Question, ask
-from muster.teams.context import RunContext, Unit
-from muster.teams.definition import Role, Team
+from muster.tasks import stop_tasks
+from muster.teams.asking import Question, ask, calling_row
+from muster.teams.budget import Budgets
+from muster.teams.context import ARROW, SUBTASK, RunContext, Unit
+from muster.teams.definition import Agent, Role, Team
+from muster.teams.remembering import recalled, remember, with_memories
 from muster.teams.state import FAILED, SUCCEEDED, Account
+from muster.teams.unit import StepFailed
 from muster.tools.base import BoundTool, ToolFailed
 
 __all__ = ("Delegation",)
@@ -28,20 +34,42 @@ class Delegation:
         self._context = context
         self._team = team
         self._background: set[asyncio.Task[None]] = set()
+        self._outside = contextvars.copy_context()
 
-    def tools_of(self, role: Role | None, account: Account, unit: Unit) -> list[BoundTool]:
+    def tools_of(
+        self, role: Role | None, account: Account, unit: Unit, budgets: Budgets
+    ) -> list[BoundTool]:
         """The tools of a role that stands at the beginning of a chain."""
         if role is None:
             return []
-        return self._tools(role, (*self._context.chain, role.name), account, unit)
+        return self._tools(role, (role.name,), account, unit, budgets)
+
+    def go_on(self, account: Account) -> None:
+        """Begin the subtasks again that an earlier part of the run was cut off in."""
+        for row in self._context.earlier.subtasks.values():
+            chain = tuple(row.name.split(ARROW))
+            role = self._team.roles.get(row.name.partition(SUBTASK)[0].rpartition(ARROW)[2])
+            if role is not None and role.agent is not None:
+                unit = (chain[0], row.iteration, row.item)
+                task = _Task(role, row.prompt or "", chain, account, unit, Budgets())
+                self._begin(task, row.parent)
 
     async def finish(self) -> None:
         """Wait for the subtasks that were submitted."""
         while self._background:
-            await asyncio.gather(*self._background, return_exceptions=True)
+            await asyncio.wait(set(self._background))
+
+    async def stop(self) -> None:
+        """End them."""
+        await stop_tasks(set(self._background))
 
     def _tools(
-        self, role: Role, chain: tuple[str, ...], account: Account, unit: Unit
+        self,
+        role: Role,
+        chain: tuple[str, ...],
+        account: Account,
+        unit: Unit,
+        budgets: Budgets,
     ) -> list[BoundTool]:
         tools: list[BoundTool] = []
         if role.can_delegate:
@@ -50,22 +78,30 @@ class Delegation:
                 to, prompt = self._asked(role, chain, arguments)
                 told = {"from": role.name}
                 self._context.emit("delegated", step=unit[0], text=to.name, data=told)
-                return await self._hand_over(_Task(to, prompt, (*chain, to.name), account, unit))
+                given = _Task(to, prompt, (*chain, to.name), account, unit, budgets)
+                return await self._hand_over(given)
 
             tools.append(BoundTool(_delegate_tool(self._team, role), delegate, "delegation"))
         if "submit_subtask" in (role.agent.builtin_tools if role.agent is not None else ()):
 
             async def submit(arguments: Mapping[str, Any]) -> str:
                 prompt = _text(arguments, "prompt", "submit_subtask")
+                self._check_depth(chain)
                 name = f"subtask-{secrets.token_hex(4)}"
-                given = _Task(role, prompt, (*chain, name), account, (name, 0, None))
-                task = asyncio.ensure_future(self._subtask(given))
-                self._background.add(task)
-                task.add_done_callback(self._background.discard)
+                given = _Task(role, prompt, (*chain, name), account, unit, budgets)
+                self._begin(given, calling_row())
                 return f"subtask submitted with id: {name}"
 
             tools.append(BoundTool(_SUBMIT, submit, "subtasks"))
         return tools
+
+    def _begin(self, given: _Task, parent: int | None) -> None:
+        """Begin a subtask: it outlives the call that submits it, and is not within it."""
+        work = self._subtask(given, parent)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work, context=self._outside.copy())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _asked(
         self, role: Role, chain: tuple[str, ...], arguments: Mapping[str, Any]
@@ -83,59 +119,85 @@ class Delegation:
             raise ToolFailed(
                 f'"{name}" is at work on this already: {" → ".join((*chain, name))} is a cycle'
             )
+        self._check_depth(chain)
+        return self._team.roles[name], prompt
+
+    def _check_depth(self, chain: tuple[str, ...]) -> None:
         if len(chain) > self._team.max_depth:
             raise ToolFailed(
                 f"delegation goes no deeper than {self._team.max_depth}: {' → '.join(chain)}"
             )
-        return self._team.roles[name], prompt
 
     async def _hand_over(self, task: _Task) -> str:
         """The role's answer; what goes wrong is told to the agent that asked."""
         try:
-            return await self._ask(task)
-        except ProviderError as error:
+            if task.role.agent is not None:
+                return await self._ask(task, task.role.agent, calling_row())
+            return await self._ask_team(task)
+        except (ProviderError, StepFailed) as error:
             raise ToolFailed(f"{task.role.name} failed: {error}") from error
 
-    async def _subtask(self, task: _Task) -> None:
+    async def _subtask(self, task: _Task, parent: int | None) -> None:
+        """What goes wrong is told to who watches: the agent that asked has gone on."""
+        assert task.role.agent is not None
         try:
-            await self._ask(task)
-        except ProviderError as error:
-            self._context.emit("warning", step=task.unit[0], text=f"subtask failed: {error}")
+            await self._ask(task, task.role.agent, parent)
+        except Exception as error:
+            why = str(error) if isinstance(error, ProviderError) else describe_failure(error)
+            told = f"{task.chain[-1]} failed: {why}"
+            self._context.note("warning", {"step": task.unit[0], "text": told})
+            self._context.emit("warning", step=task.unit[0], text=told)
 
-    async def _ask(self, task: _Task) -> str:
-        agent = task.role.agent
-        if agent is None:
-            raise ToolFailed(f'"{task.role.name}" is a team, to which tasks cannot be delegated')
+    async def _ask_team(self, task: _Task) -> str:
+        from muster.teams.nested import run_nested
+
+        team = task.role.team
+        assert team is not None
+        unit = (task.name, task.unit[1], task.unit[2])
+        given = {"prompt": task.prompt}
+        return await run_nested(
+            self._context, team, given, unit, account=task.account, budgets=task.budgets
+        )
+
+    async def _ask(self, task: _Task, agent: Agent, parent: int | None) -> str:
         context = self._context
         member = await context.member(agent)
         own = Account(task.account)
         row = context.journal.begin_step(
             StepRecord(
                 run_id=context.run_id,
-                name=" → ".join(task.chain),
+                name=task.name,
+                iteration=task.unit[1],
+                item=task.unit[2],
                 agent=agent.name,
+                parent=parent,
                 prompt=task.prompt,
                 target=member.target,
             )
         )
         ended: dict[str, Any] = {"status": FAILED, "error": "cancelled", "error_kind": "cancelled"}
         try:
+            entries = await recalled(context, agent, task.prompt, row)
             response = await ask(
                 context,
                 Question(
                     member=member,
-                    prompt=task.prompt,
+                    prompt=with_memories(task.prompt, entries),
+                    with_memory=bool(entries),
                     account=own,
                     unit=task.unit,
                     role=task.role.name,
                     row=row,
+                    row_name=task.name,
+                    budgets=task.budgets.tokens,
+                    money_budgets=task.budgets.money,
                     with_envelopes=True,
-                    tools=self._tools(task.role, task.chain, own, task.unit),
+                    # What is handed on further is in rows of its own, and not counted in this one.
+                    tools=self._tools(task.role, task.chain, task.account, task.unit, task.budgets),
                     stream=False,
                 ),
             )
             ended = {"status": SUCCEEDED, "output": response.text, "model": response.model}
-            return response.text
         except ProviderError as error:
             ended = {"status": FAILED, "error": str(error), "error_kind": error.kind}
             raise
@@ -143,6 +205,8 @@ class Delegation:
             context.journal.end_step(
                 row, token_usage=own.token_usage, cost_usd=own.cost_usd, **ended
             )
+        await remember(context, agent, task.prompt, response.text, row)
+        return response.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +218,12 @@ class _Task:
     chain: tuple[str, ...]
     account: Account
     unit: Unit
+    budgets: Budgets
+
+    @property
+    def name(self) -> str:
+        """What the journal calls it."""
+        return ARROW.join(self.chain)
 
 
 def _text(arguments: Mapping[str, Any], name: str, tool: str) -> str:

@@ -19,14 +19,14 @@ __all__ = ("describe_run",)
 def describe_run(team: Team, inputs: Mapping[str, Any]) -> str:
     """The steps with their agents and dependencies, the prompts that need no step's output, and
     an estimate from below: a quarter of a token a byte of each prompt that is known."""
-    steps = team.steps or (Step(name=team.entry or "route", role=team.entry),)
+    steps = _steps_of(team)
     lines = [f"Flow:   {team.name}", f"Steps:  {len(steps)}"]
     for step in steps:
         needs = f"[{' '.join(step.depends_on)}]" if step.depends_on else "-"
         lines.append(f"  {step.name:<20} agent={_who(team, step):<20} deps={needs}")
     tokens, calls, cost = 0, 0, 0.0
     for step in steps:
-        calls += 1 + (step.loop.max_iterations if step.loop is not None else 0)
+        calls += _calls(team, step)
         prompt = _prompt(team, step, inputs)
         agent = _agent(team, step)
         if prompt is None:
@@ -37,11 +37,31 @@ def describe_run(team: Team, inputs: Mapping[str, Any]) -> str:
         lines += ["", f"--- {step.name}", prompt.rstrip()]
     lines += [
         "",
-        f"At most {calls} calls, tools, retries and items not counted; the prompts that are known "
-        f"are about {tokens} tokens{_dollars(cost)}. Nobody was asked.",
+        f"At most {calls} {'call' if calls == 1 else 'calls'}, tools, retries and items not "
+        f"counted; the prompts that are known are about {tokens} tokens{_dollars(cost)}. "
+        "Nobody was asked.",
         "✓ YAML is valid — use `muster run` to execute",
     ]
     return "\n".join(lines)
+
+
+def _calls(team: Team, step: Step) -> int:
+    """How often agents are asked for the step, if all goes well."""
+    role = team.roles.get(step.role or "")
+    if role is None and step.approval is not None and step.lookup is None:
+        return 0  # a person is asked
+    once = 1
+    if role is not None and role.team is not None:
+        inner = role.team
+        once = sum(_calls(inner, step) for step in _steps_of(inner))
+    if team.routing is not None and team.routing.strategy == "llm":
+        once += 1
+    return once * (1 + (step.loop.max_iterations if step.loop is not None else 0))
+
+
+def _steps_of(team: Team) -> tuple[Step, ...]:
+    """A team without a pipeline has one step."""
+    return team.steps or (Step(name=team.entry or "route", role=team.entry),)
 
 
 def _price(agent: Agent | None, tokens: int) -> float:

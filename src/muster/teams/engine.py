@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muster.provider import TokenUsage
-from muster.tasks import GRACE_SECONDS, stop_tasks
+from muster.tasks import GRACE_SECONDS, end_within, stop_tasks
+from muster.teams.budget import Budgets
 from muster.teams.context import RunContext, Unit
 from muster.teams.definition import Agent, Role, Step, Team
 from muster.teams.delegation import Delegation
 from muster.teams.inputs import check_inputs
-from muster.teams.prompt import task_prompt
 from muster.teams.routing import Lookups, route
-from muster.teams.state import FAILED, PENDING, SKIPPED, SUCCEEDED, Account, RunState, StepState
+from muster.teams.state import FAILED, RUNNING, SUCCEEDED, RunState, StepState
 from muster.teams.step import StepRunner
-from muster.teams.unit import Answer, StepFailed
+from muster.tools.base import BoundTool
 
-__all__ = ("RunOutcome", "run_team")
+__all__ = ("RunOutcome", "TeamRun", "run_team")
 
 ENTRY_STEP = "route"
 
@@ -32,7 +32,7 @@ ENTRY_STEP = "route"
 @dataclass(slots=True)
 class RunOutcome:
     """How a run ended. `reason` is `Succeeded`, `StepFailed`, `TimedOut`, `BudgetExceeded`,
-    `OutputFailed` or `Rejected`."""
+    `OutputFailed`, `Rejected`, `Cancelled` or `Interrupted`."""
 
     status: str
     reason: str
@@ -54,37 +54,46 @@ async def run_team(
     Raises:
         UsageError: an input is missing, unknown, or of the wrong type; nothing was asked.
     """
-    run = _TeamRun(team, check_inputs(team, inputs), context)
-    began = time.perf_counter()
-    task = asyncio.get_running_loop().create_task(run.run())
-    timed_out = False
-    try:
-        _, late = await asyncio.wait((task,), timeout=team.timeout_seconds)
-        timed_out = bool(late)
-    finally:
-        await stop_tasks((task,), grace=grace)
-    if not timed_out:
-        task.result()
-    return run.outcome(time.perf_counter() - began, timed_out=timed_out)
+    return await TeamRun(team, inputs, context).run(grace=grace)
 
 
-class _TeamRun:
+class TeamRun:
     """The steps of one run and their order. What `StepRunner` needs of the engine, it gives."""
 
     def __init__(self, team: Team, inputs: Mapping[str, Any], context: RunContext) -> None:
+        """Raises `UsageError` as `run_team`."""
         self._team = team
         self._context = context
         self._steps = {step.name: step for step in _steps_of(team)}
-        self._state = RunState(inputs, tuple(self._steps))
+        given = check_inputs(team, inputs)
+        self._state = RunState(given, tuple(self._steps), context.earlier.spent, context.account)
         self._runner = StepRunner(context, team, self._state, self)
         self._delegation = Delegation(context, team)
         self._lookups = Lookups()
         self._running: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Queue[StepState | BaseException] = asyncio.Queue()
+        self._began = time.perf_counter()
+
+    async def run(self, *, grace: float = GRACE_SECONDS) -> RunOutcome:
+        """To the end, or until the team's time is up."""
+        limit = self._team.timeout_seconds
+        task = asyncio.get_running_loop().create_task(self._run_steps())
+        if limit is None:
+            in_time = True
+            try:
+                await asyncio.wait((task,))
+            finally:
+                await stop_tasks((task,), grace=grace)
+        else:
+            in_time = await end_within(task, limit, grace=grace)
+        if not in_time:
+            return self.cut_off("TimedOut", f"run exceeded timeout of {limit:g}s")
+        task.result()
+        return self._outcome()
 
     # --- the graph ---
 
-    async def run(self) -> None:
+    async def _run_steps(self) -> None:
         """Until every step is done, or one has failed and the others under way have ended."""
         waiting = {name: len(set(step.depends_on)) for name, step in self._steps.items()}
         dependants: dict[str, list[str]] = {name: [] for name in self._steps}
@@ -92,12 +101,16 @@ class _TeamRun:
             for other in set(step.depends_on):
                 dependants[other].append(name)
         failed = False
+        open_ = 0  # begun, and their end not looked at: several may end at the same moment
+        self._delegation.go_on(self._state.account)
         try:
             for name, missing in waiting.items():
                 if not missing:
                     self._start(name)
-            while self._running:
+                    open_ += 1
+            while open_:
                 ended = await self._ended.get()
+                open_ -= 1
                 if isinstance(ended, BaseException):
                     raise ended
                 failed = failed or not ended.satisfied
@@ -107,9 +120,11 @@ class _TeamRun:
                     waiting[name] -= 1
                     if not waiting[name]:
                         self._start(name)
+                        open_ += 1
             await self._delegation.finish()
         finally:
-            await stop_tasks(self._running)
+            await stop_tasks(set(self._running))
+            await self._delegation.stop()
 
     def _start(self, name: str) -> None:
         task = asyncio.ensure_future(self._run_step(self._steps[name]))
@@ -125,84 +140,79 @@ class _TeamRun:
         task.add_done_callback(on_end)
 
     async def _run_step(self, step: Step) -> None:
-        if self._team.mode == "routed":
-            await self._route(step)
-        else:
-            await self._runner.run(step)
-
-    async def _route(self, step: Step) -> None:
-        """Choose the agent for the whole task, then let it do it as a step."""
-        assert self._team.routing is not None
-        state = self._state.steps[step.name]
-        prompt = task_prompt(self._state.inputs)
-        try:
-            agent, reason = await route(self._context, self._team.routing, prompt, state)
-        except StepFailed as error:
-            state.status, state.error, state.error_kind = FAILED, str(error), error.kind
-            self._context.emit("step_failed", step=step.name, text=str(error))
-            return
-        state.reason = reason
-        self._lookups.settle(step.name, agent)
         await self._runner.run(step)
 
     # --- what steps need ---
 
-    async def run_team(self, role: Role, state: StepState, unit: Unit, prompt: str) -> Answer:
-        """A whole team as one step of this one; its budgets are ours too."""
-        from muster.teams.nested import run_nested
-
-        return await run_nested(self._context, role, state, unit, prompt)
-
-    def choose(self, step: Step, state: StepState, prompt: str) -> Agent:
-        """The agent that the registry has for the step."""
+    async def choose(self, step: Step, state: StepState, prompt: str) -> Agent:
+        """The agent that the team is routed to, or that the registry has for the step."""
+        if self._team.routing is not None and step.lookup is None:
+            agent, state.reason = await route(self._context, self._team.routing, prompt, state)
+            return agent
         agent, reason = self._lookups.choose(step, self._team.registry, prompt)
         state.reason = reason
         self._context.note("chosen", {"step": step.name, "agent": agent.name, "reason": reason})
         self._context.emit("routed", step=step.name, text=agent.name, data={"reason": reason})
         return agent
 
-    def tools_of(self, role: Role | None, state: StepState, unit: Unit) -> Any:
+    def busy(self, agent: Agent, tasks: int) -> None:
+        """The agent has so many tasks more, or less."""
+        self._lookups.busy(agent, tasks)
+
+    def tools_of(
+        self, role: Role | None, state: StepState, unit: Unit, budgets: Budgets
+    ) -> list[BoundTool]:
         """Delegation, where the role may."""
-        return self._delegation.tools_of(role, state.account, unit)
+        return self._delegation.tools_of(role, state.account, unit, budgets)
 
     # --- the end ---
 
-    def outcome(self, seconds: float, *, timed_out: bool) -> RunOutcome:
-        """How it went: out of time, out of budget, a failed step, or well."""
-        steps = list(self._state.steps.values())
-        total = Account()
-        for step in steps:
-            total.spend(step.account.token_usage, step.account.cost_usd)
-        failed = next((step for step in steps if step.status == FAILED), None)
-        output, output_error = "", None
-        if failed is None and not timed_out:
-            output, output_error = self._output()
-        status, reason, error = SUCCEEDED, "Succeeded", None
-        if timed_out:
-            limit = self._team.timeout_seconds
-            status, reason, error = FAILED, "TimedOut", f"run exceeded timeout of {limit:g}s"
-            for step in steps:
-                if step.status not in (SUCCEEDED, SKIPPED, FAILED, PENDING):
-                    step.status, step.error_kind = FAILED, "cancelled"
-                    step.error = "cancelled: the time of the run was up"
-        elif failed is not None:
-            status, reason, error = (
-                FAILED,
-                _reason_of(failed),
-                f'step "{failed.name}": {failed.error}',
-            )
-        elif output_error is not None:
-            status, reason, error = FAILED, "OutputFailed", output_error
+    def cut_off(self, reason: str, error: str) -> RunOutcome:
+        """The run did not come to its end; its tasks have been stopped."""
+        for step in self._state.steps.values():
+            if step.status == RUNNING:
+                step.status, step.error_kind = FAILED, "cancelled"
+                step.error = f"cancelled: {error}"
+        return self._made(FAILED, reason, error)
+
+    def _outcome(self) -> RunOutcome:
+        """A failed step, out of budget, or well."""
+        failed = next((s for s in self._state.steps.values() if s.status == FAILED), None)
+        if failed is not None:
+            reason = _REASONS.get(failed.error_kind or "", "StepFailed")
+            error = f'step "{failed.name}": {failed.error}'
+            return self._made(FAILED, reason, error, failed_step=failed.name)
+        output, error_of_output = self._output()
+        if (exceeded := self._exceeded()) is not None:
+            return self._made(FAILED, "BudgetExceeded", exceeded, output)
+        if error_of_output is not None:
+            return self._made(FAILED, "OutputFailed", error_of_output)
+        return self._made(SUCCEEDED, "Succeeded", None, output)
+
+    def _exceeded(self) -> str | None:
+        """All steps are done, but with more than was allowed."""
+        return Budgets(self._context.token_budgets, self._context.money_budgets).exceeded
+
+    def _made(
+        self,
+        status: str,
+        reason: str,
+        error: str | None,
+        output: str = "",
+        *,
+        failed_step: str | None = None,
+    ) -> RunOutcome:
+        account = self._state.account
         return RunOutcome(
             status,
             reason,
             error,
             output,
-            steps,
-            seconds,
-            total.token_usage,
-            total.cost_usd,
-            failed.name if failed is not None else None,
+            list(self._state.steps.values()),
+            time.perf_counter() - self._began,
+            account.token_usage,
+            account.cost_usd,
+            failed_step,
             self._state.inputs,
         )
 
@@ -220,10 +230,8 @@ class _TeamRun:
         return (done[-1].output if done else ""), None
 
 
-def _reason_of(step: StepState) -> str:
-    return {"budget_exceeded": "BudgetExceeded", "rejected": "Rejected"}.get(
-        step.error_kind or "", "StepFailed"
-    )
+_REASONS = {"budget_exceeded": "BudgetExceeded", "rejected": "Rejected"}
+"""Of a run, by the kind of error of the step that failed."""
 
 
 def _steps_of(team: Team) -> tuple[Step, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -11,24 +12,32 @@ from typing import Any
 
 from muster.config.environment import load_environment
 from muster.config.project import Project, find_project
-from muster.config.secrets import Masker, environment_secrets, secret_values
+from muster.config.secrets import MASK, Masker, environment_secrets, secret_values
 from muster.config.targets import load_catalog
 from muster.errors import UsageError
 from muster.evals.budget import MoneyBudget
 from muster.providers import providers
 from muster.store.journal import Journal, journal_path
-from muster.store.records import CANCELLED, FAILED, INTERRUPTED, RunRecord, now
+from muster.store.records import CANCELLED, FAILED, INTERRUPTED, RunRecord
 from muster.store.waiting import wait_for_cancel
 from muster.targets import Overrides, TargetPool
 from muster.tasks import stop_tasks
+from muster.teams.artifacts import artifacts_of
 from muster.teams.budget import TokenBudget
 from muster.teams.cast import Cast, CastOptions
 from muster.teams.context import AskApproval, Earlier, RunContext
 from muster.teams.definition import Agent, Team
-from muster.teams.engine import RunOutcome, run_team
+from muster.teams.engine import RunOutcome, TeamRun
 from muster.teams.inputs import check_inputs
 from muster.teams.manifests import Bundle, load_manifests
-from muster.teams.records import begin_run, definition_hash, end_run
+from muster.teams.records import (
+    begin_run,
+    definition_hash,
+    end_run,
+    forget_old_runs,
+    mark_ended,
+)
+from muster.teams.routing import candidates, router_of
 from muster.teams.watching import OnEvent
 
 __all__ = (
@@ -83,10 +92,14 @@ class Prepared:
 
     def masker(self) -> Masker:
         """Knows the secrets of the environment, the targets and the manifests."""
+        return Masker(self.secrets())
+
+    def secrets(self) -> set[str]:
+        """What must be kept out of everything that is written."""
         secrets = environment_secrets(self.env) | self.bundle.secrets
         for target in self.pool.resolved:
             secrets |= secret_values(target.config)
-        return Masker(secrets)
+        return secrets
 
 
 @dataclass(slots=True)
@@ -168,17 +181,30 @@ def _least(left: Any, right: Any) -> Any:
 
 
 def _agents_of(team: Team) -> list[Agent]:
-    """Each once, those of nested teams too."""
+    """All that may be asked, each once: those of nested teams, the judges and the router too."""
     found: dict[int, Agent] = {}
 
-    def add(team: Team) -> None:
-        for role in team.roles.values():
-            if role.agent is not None:
-                found[id(role.agent)] = role.agent
-            if role.team is not None:
-                add(role.team)
+    def add(agent: Agent | None) -> None:
+        if agent is not None:
+            found[id(agent)] = agent
 
-    add(team)
+    for role in team.roles.values():
+        add(role.agent)
+        for agent in _agents_of(role.team) if role.team is not None else ():
+            add(agent)
+    routing = team.routing
+    if routing is not None:
+        if routing.strategy == "llm":
+            add(router_of(routing))
+        for agent in routing.registry.agents:
+            if agent.capabilities or agent.name == routing.fallback:
+                add(agent)
+    for step in team.steps:
+        for agent in candidates(step, team.registry):
+            add(agent)
+        judge = step.validation.judge if step.validation is not None else None
+        if judge is not None and judge not in team.roles:
+            add(Agent(name=judge, target=judge))
     return list(found.values())
 
 
@@ -212,10 +238,36 @@ async def launch(
         context.emit("run_started", data={"run": run.id, "team": prepared.team.name})
         outcome = await carry_out(prepared.team, prepared.inputs, context, stop)
         context.emit("run_done", text=outcome.reason)
-        return Launched(journal.run(run.id), outcome)
+        ended = journal.run(run.id)
+        if prepared.bundle.notifies:
+            await _announced(prepared, journal, ended, context, stop)
+        return Launched(ended, outcome)
     finally:
         journal.close()
         await prepared.cast.aclose()
+
+
+async def _announced(
+    prepared: Prepared,
+    journal: Journal,
+    run: RunRecord,
+    context: RunContext,
+    stop: asyncio.Event | None,
+) -> None:
+    """Tell who wants to be told. The run has ended: an interruption changes nothing about it."""
+    from muster.teams.notify import announce
+
+    def tell(outcome: str, text: str) -> None:
+        if outcome != "notified":
+            context.emit("warning", text=f"{outcome}: {text}")
+
+    try:
+        await announce(prepared, journal, run, tell)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if stop is None or not stop.is_set() or task is None:
+            raise
+        task.uncancel()
 
 
 def _begin(
@@ -240,17 +292,20 @@ def run_context(
     tokens: tuple[TokenBudget, ...] = ()
     if team.max_tokens is not None:
         tokens = (TokenBudget(team.max_tokens, "run", earlier.tokens),)
-    money = None
+    money: tuple[MoneyBudget, ...] = ()
     if team.max_cost_usd is not None:
-        money = MoneyBudget(team.max_cost_usd, earlier.cost_usd)
+        money = (MoneyBudget(team.max_cost_usd, earlier.cost_usd),)
+    daily = {} if team.max_daily_tokens is None else {team.name: team.max_daily_tokens}
     return RunContext(
         run_id=run.id,
         journal=journal,
         cast=prepared.cast,
-        folder=prepared.project.root / ".muster" / "artifacts" / run.id,
+        folder=artifacts_of(team, prepared.project.root) / run.id,
+        team=team.name,
         inputs=run.input,
         token_budgets=tokens,
-        money=money,
+        money_budgets=money,
+        daily_limits=daily,
         lenient=prepared.options.lenient,
         earlier=earlier,
     )
@@ -264,52 +319,49 @@ async def carry_out(
     Raises:
         asyncio.CancelledError: cancelled without `stop`; that is not written down.
     """
-    outcome = await _watched(team, inputs, context, stop)
+    try:
+        outcome = await _watched(team, inputs, context, stop)
+    except Exception as error:
+        mark_ended(context.journal, context.run_id, FAILED, "Error", str(error))
+        raise
     status = {"Cancelled": CANCELLED, "Interrupted": INTERRUPTED}.get(outcome.reason)
     if status is None:
         end_run(context.journal, context.run_id, outcome)
+        forget_old_runs(context.journal, team)
     else:
         mark_ended(context.journal, context.run_id, status, outcome.reason, outcome.error)
     return outcome
+
+
+_CANCELLED = ("Cancelled", "cancelled by `muster runs cancel`")
 
 
 async def _watched(
     team: Team, inputs: Mapping[str, Any], context: RunContext, stop: asyncio.Event | None
 ) -> RunOutcome:
     """Run the team until it ends, is cancelled from elsewhere, or is interrupted here."""
-    running = asyncio.ensure_future(run_team(team, inputs, context))
+    run = TeamRun(team, inputs, context)
+    running = asyncio.ensure_future(run.run())
     cancel = asyncio.ensure_future(wait_for_cancel(context.journal, context.run_id))
     try:
         await asyncio.wait((running, cancel), return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            return _ended("Cancelled", "cancelled by `muster runs cancel`", inputs)
-        return running.result()
+        if running.done():
+            return running.result()
+        await stop_tasks((running,))
+        return run.cut_off(*_CANCELLED)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if stop is None or not stop.is_set() or task is None:
             raise
         task.uncancel()
-        return _ended("Interrupted", "interrupted", inputs)
+        try:
+            await stop_tasks((running,))
+        except asyncio.CancelledError:  # asked a second time: the tasks were ended at once
+            task.uncancel()
+        wanted = context.journal.cancel_requested(context.run_id)
+        return run.cut_off(*(_CANCELLED if wanted else ("Interrupted", "interrupted")))
     finally:
         await stop_tasks((running, cancel))
-
-
-def _ended(reason: str, error: str, inputs: Mapping[str, Any]) -> RunOutcome:
-    return RunOutcome(FAILED, reason, error, "", [], 0.0, inputs=inputs)
-
-
-def mark_ended(journal: Journal, run_id: str, status: str, reason: str, error: str | None) -> None:
-    """Write down the end of a run that was cut off; what it has used is known all the same."""
-    totals = journal.totals([run_id])[run_id]
-    journal.update_run(
-        run_id,
-        status=status,
-        reason=reason,
-        error=error,
-        ended_at=now(),
-        token_usage=totals.token_usage,
-        cost_usd=totals.cost_usd,
-    )
 
 
 def stored_options(options: LaunchOptions) -> dict[str, Any]:
@@ -321,16 +373,23 @@ def stored_options(options: LaunchOptions) -> dict[str, Any]:
     }
 
 
-def resumed(run: RunRecord) -> LaunchOptions:
-    """The options that a run was started with.
+def resumed(run: RunRecord, inputs: Mapping[str, Any]) -> LaunchOptions:
+    """The options that a run was started with; `inputs` are those given again.
 
     Raises:
         UsageError: the journal does not have them.
     """
     stored = dict(run.options)
+    known = {**run.input, **inputs}
+    hidden = [name for name, value in known.items() if MASK in json.dumps(value, default=str)]
+    if hidden:
+        raise UsageError(
+            f"run {run.id}: the journal keeps no secrets, and there is one in the input "
+            f'"{hidden[0]}": give it again with --input {hidden[0]}=…'
+        )
     try:
         for name in ("file", "targets_file", "values"):
             stored[name] = Path(stored[name]) if stored.get(name) else None
-        return LaunchOptions(**stored, inputs=run.input)
+        return LaunchOptions(**stored, inputs=known)
     except TypeError as error:
         raise UsageError(f"run {run.id}: written by another version: {error}") from None

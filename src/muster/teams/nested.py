@@ -2,52 +2,116 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 
-from muster.teams.budget import TokenBudget
-from muster.teams.context import Earlier, RunContext, Unit
-from muster.teams.definition import Role, Team
-from muster.teams.json_output import extract_json
-from muster.teams.records import begin_run, end_run
-from muster.teams.state import SUCCEEDED, StepState
-from muster.teams.unit import Answer, StepFailed
+from muster.errors import MusterError
+from muster.evals.budget import MoneyBudget
+from muster.store.records import FAILED, INTERRUPTED, SUCCEEDED
+from muster.teams.budget import Budgets, TokenBudget
+from muster.teams.context import NESTED, Earlier, RunContext, Unit
+from muster.teams.definition import Team
+from muster.teams.inputs import check_inputs
+from muster.teams.prompt import step_prompt
+from muster.teams.records import begin_run, end_run, mark_ended
+from muster.teams.state import Account
+from muster.teams.unit import StepFailed
 
 __all__ = ("first_input", "run_nested")
 
+_KINDS = {"BudgetExceeded": "budget_exceeded", "Rejected": "rejected", "TimedOut": "timeout"}
+
 
 async def run_nested(
-    context: RunContext, role: Role, state: StepState, unit: Unit, prompt: str
-) -> Answer:
-    """Run the role's team on `prompt`.
+    context: RunContext,
+    team: Team,
+    given: Mapping[str, str],
+    unit: Unit,
+    *,
+    account: Account,
+    budgets: Budgets,
+) -> str:
+    """Run `team` on what the step gives it; its output. A run that an earlier part of the run
+    around it has begun goes on.
 
     Raises:
         StepFailed: its run failed.
+        UsageError: its inputs are not what it wants.
     """
     from muster.teams.engine import run_team
 
-    team = role.team
-    assert team is not None
-    inputs = {first_input(team): prompt}
-    run = begin_run(context.journal, team, inputs, parent=context.run_id)
-    budgets = context.token_budgets
-    if team.max_tokens is not None:
-        budgets = (*budgets, TokenBudget(team.max_tokens, f'team "{team.name}"'))
+    inputs = check_inputs(team, _inputs_of(team, given))
+    journal = context.journal
+    known = context.earlier.nested.pop(unit, None)
+    earlier = Earlier()
+    if known is None:
+        run = begin_run(journal, team, inputs, parent=context.run_id)
+        step, iteration, item = unit
+        told = {"step": step, "iteration": iteration, "item": item, "run": run.id}
+        context.note(NESTED, told)
+    else:
+        run = journal.run(known)
+        if run.status == SUCCEEDED:
+            return run.output or ""
+        run = journal.claim(known, os.getpid())
+        earlier = Earlier.of(journal, run.id)
     inner = replace(
-        context,
+        _within(context, team, unit[0], budgets, earlier),
         run_id=run.id,
-        folder=context.folder / unit[0],
         inputs=inputs,
-        token_budgets=budgets,
-        earlier=Earlier(),
-        chain=(*context.chain, role.name),
+        account=account,
     )
-    outcome = await run_team(team, inputs, inner)
-    end_run(context.journal, run.id, outcome)
-    state.account.spend(outcome.token_usage, outcome.cost_usd)
-    state.agent = team.name
+    try:
+        outcome = await run_team(team, inputs, inner)
+    except asyncio.CancelledError:
+        mark_ended(journal, run.id, INTERRUPTED, "Interrupted", "the run around it was stopped")
+        raise
+    except MusterError as error:
+        mark_ended(journal, run.id, FAILED, "Error", str(error))
+        raise
+    end_run(journal, run.id, outcome)
     if outcome.status != SUCCEEDED:
-        raise StepFailed(f'team "{team.name}" failed: {outcome.error}', "team_failed")
-    return Answer(outcome.output, extract_json(outcome.output))
+        kind = _KINDS.get(outcome.reason, "team_failed")
+        text = f'team "{team.name}" failed: {outcome.error}'
+        raise StepFailed(text, kind, retryable=kind in ("team_failed", "timeout"))
+    return outcome.output
+
+
+def _within(
+    context: RunContext, team: Team, step: str, budgets: Budgets, earlier: Earlier
+) -> RunContext:
+    """The context of a run in a step of another: its budgets are those of both."""
+    tokens = (*context.token_budgets, *budgets.tokens)
+    money = (*context.money_budgets, *budgets.money)
+    daily = dict(context.daily_limits)
+    if team.max_tokens is not None:
+        tokens = (*tokens, TokenBudget(team.max_tokens, f'team "{team.name}"', earlier.tokens))
+    if team.max_cost_usd is not None:
+        money = (*money, MoneyBudget(team.max_cost_usd, earlier.cost_usd))
+    if team.max_daily_tokens is not None:
+        daily[team.name] = team.max_daily_tokens
+    return replace(
+        context,
+        team=team.name,
+        folder=context.folder / step,
+        token_budgets=tokens,
+        money_budgets=money,
+        daily_limits=daily,
+        earlier=earlier,
+        within=f"{context.within}{step}/",
+    )
+
+
+def _inputs_of(team: Team, given: Mapping[str, str]) -> dict[str, str]:
+    """The step's inputs by name, if the team has inputs of these names; else they are the prompt,
+    which goes where the team expects one."""
+    known = {field.name for field in team.inputs} | set(team.defaults)
+    if given and given.keys() <= known:
+        return dict(given)
+    prompt = next(iter(given.values())) if len(given) == 1 else step_prompt(given)
+    return {first_input(team): prompt}
 
 
 def first_input(team: Team) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.store.journal import Journal
-from muster.store.records import RunRecord, new_run_id, now
+from muster.store.records import FAILED, SUCCEEDED, RunRecord, new_run_id, now
 from muster.teams.definition import Team
 
 if TYPE_CHECKING:
     from muster.teams.engine import RunOutcome
 
-__all__ = ("begin_run", "definition_hash", "end_run")
+__all__ = ("begin_run", "definition_hash", "end_run", "forget_old_runs", "mark_ended")
 
 
 def begin_run(
@@ -26,10 +26,11 @@ def begin_run(
     parent: str | None = None,
     trigger: str | None = None,
     shares_process: bool = False,
+    run_id: str | None = None,
 ) -> RunRecord:
-    """Write down that a run begins."""
+    """Write down that a run begins, under the name `run_id` if that was settled before."""
     run = RunRecord(
-        id=new_run_id(team.name),
+        id=run_id or new_run_id(team.name),
         team=team.name,
         file=str(team.path) if team.path is not None else "",
         definition_hash=definition_hash(team.path),
@@ -55,6 +56,28 @@ def end_run(journal: Journal, run_id: str, outcome: RunOutcome) -> None:
         token_usage=outcome.token_usage,
         cost_usd=outcome.cost_usd,
     )
+
+
+def mark_ended(journal: Journal, run_id: str, status: str, reason: str, error: str | None) -> None:
+    """Write down the end of a run that was cut off; what it has used is known all the same."""
+    totals = journal.totals([run_id])[run_id]
+    journal.update_run(
+        run_id,
+        status=status,
+        reason=reason,
+        error=error,
+        ended_at=now(),
+        token_usage=totals.token_usage,
+        cost_usd=totals.cost_usd,
+    )
+
+
+def forget_old_runs(journal: Journal, team: Team) -> None:
+    """Delete runs of the team beyond as many as it keeps."""
+    for status, kept in ((SUCCEEDED, team.keep_succeeded), (FAILED, team.keep_failed)):
+        if kept is not None:
+            for run in journal.runs(team=team.name, status=status, children=False)[kept:]:
+                journal.delete(run.id)
 
 
 def definition_hash(path: Path | None) -> str:

@@ -13,13 +13,15 @@ from muster.errors import nearest
 from muster.provider import ProviderError
 from muster.store.records import StepRecord
 from muster.teams.asking import Question, ask
-from muster.teams.context import RunContext
+from muster.teams.context import RunContext, Unit
 from muster.teams.definition import Agent, Capability, Lookup, Registry, Routing, Step
 from muster.teams.json_output import extract_json
 from muster.teams.state import FAILED, SUCCEEDED, Account, StepState
 from muster.teams.unit import StepFailed
 
-__all__ = ("Lookups", "best_match", "route")
+__all__ = ("Lookups", "best_match", "candidates", "route", "router_of")
+
+_ROUTER: Unit = ("router", 0, None)
 
 
 async def route(
@@ -53,11 +55,10 @@ class Lookups:
     def __init__(self) -> None:
         self._turns: Counter[tuple[Any, ...]] = Counter()
         self._busy: Counter[str] = Counter()
-        self._settled: dict[str, tuple[Agent, str]] = {}
 
-    def settle(self, step: str, agent: Agent) -> None:
-        """The agent of `step` is chosen already."""
-        self._settled[step] = (agent, "routed")
+    def busy(self, agent: Agent, tasks: int) -> None:
+        """The agent has so many tasks more, or less."""
+        self._busy[agent.name] += tasks
 
     def choose(self, step: Step, registry: Registry | None, prompt: str) -> tuple[Agent, str]:
         """The agent for `step`, and why it.
@@ -65,8 +66,6 @@ class Lookups:
         Raises:
             StepFailed: no agent has the capability and all tags, and there is no fallback.
         """
-        if step.name in self._settled:
-            return self._settled[step.name]
         lookup = step.lookup
         if lookup is None or registry is None:
             raise StepFailed("there is no registry to look an agent up in", "routing")
@@ -78,7 +77,6 @@ class Lookups:
                 raise StepFailed(f"registryLookup: {error}", "routing") from error
             return fallback, f"fallback: {error}"
         agent = self._pick(lookup, found, prompt)
-        self._busy[agent.name] += 1
         return agent, f"{lookup.strategy} of {len(found)} with {lookup.capability}"
 
     def _pick(self, lookup: Lookup, found: Sequence[Agent], prompt: str) -> Agent:
@@ -99,6 +97,23 @@ class _NoMatch(Exception):
     """Nothing fits."""
 
 
+def candidates(step: Step, registry: Registry | None) -> list[Agent]:
+    """Whom the step may be given to."""
+    if step.lookup is None or registry is None:
+        return []
+    fallback = _named(registry, step.lookup.fallback)
+    try:
+        found = _agents_with(registry, step.lookup.capability, step.lookup.tags)
+    except _NoMatch:
+        found = []
+    return [*found, *([fallback] if fallback is not None else [])]
+
+
+def router_of(routing: Routing) -> Agent:
+    """Who is asked for the choice."""
+    return Agent(name="router", model=routing.model, target=routing.target)
+
+
 async def _by_model(
     context: RunContext, routing: Routing, prompt: str, state: StepState
 ) -> tuple[str, str]:
@@ -115,8 +130,10 @@ async def _by_model(
         f"<task>\n{prompt}\n</task>\n\n"
         'Answer with JSON alone: {"capability": "…", "reason": "…"}'
     )
-    agent = Agent(name="router", model=routing.model, target=routing.target)
-    member = await context.member(agent)
+    known = context.earlier.done.get(_ROUTER)
+    if known is not None:
+        return _choice(known.output or "", capabilities)
+    member = await context.member(router_of(routing))
     account = Account(state.account)
     row = context.journal.begin_step(
         StepRecord(
@@ -135,7 +152,7 @@ async def _by_model(
                 member=member,
                 prompt=question,
                 account=account,
-                unit=("router", 0, None),
+                unit=_ROUTER,
                 role="router",
                 row=row,
                 schema=_answer_schema(capabilities),
@@ -219,6 +236,7 @@ def _capabilities(registry: Registry) -> list[Capability]:
 
 
 def _agents_with(registry: Registry, capability: str, tags: Sequence[str]) -> list[Agent]:
+    """Those with the capability and all tags. Raises when there is none."""
     found = [
         agent
         for agent in registry.agents

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,8 @@ class StepState:
     output: str = ""
     data: Any = NO_JSON
     """The answer's JSON, when it has some."""
-    artifacts: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
+    """Paths by name; of a step with items, lists of them."""
     message: str | None = None
     error: str | None = None
     error_kind: str | None = None
@@ -71,27 +72,68 @@ class StepState:
 
 
 class RunState:
-    """The inputs, and the steps in the order of the file."""
+    """The inputs, and the steps in the order of the file.
 
-    def __init__(self, inputs: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    `spent` is what an earlier part of the run has used, by the name of the step; from now on
+    `account` is charged too.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Any],
+        names: tuple[str, ...],
+        spent: Mapping[str, Account] | None = None,
+        account: Account | None = None,
+    ) -> None:
         self.inputs = dict(inputs)
         self.steps = {name: StepState(name) for name in names}
+        self.account = Account()
+        """Of the whole run."""
+        for step in self.steps.values():
+            step.account.parent = self.account
+        for name, known in (spent or {}).items():
+            own = self.steps[name].account if name in self.steps else self.account
+            own.spend(known.token_usage, known.cost_usd)
+        self.account.parent = account  # which knows of the earlier part itself
 
-    def data(self, *, envelopes: bool) -> dict[str, Any]:
+    def data(self, *, envelopes: bool, own: str | None = None) -> dict[str, Any]:
         """What templates see. With `envelopes`, for prompts: outputs are marked as data.
 
-        A step that has not ended has no entry, one that was skipped an empty output.
+        A step that has not ended has no entry, one that was skipped an empty output. The step
+        `own`, which looks back at what it said itself, has one from the beginning.
         """
-        steps = {
-            step.name: _entry(step, envelopes=envelopes)
-            for step in self.steps.values()
-            if step.satisfied or step.iterations
-        }
         return {
             "input": self.inputs,
             "pipeline": {"input": self.inputs},
-            "steps": steps,
+            "steps": _Entries(self.steps, envelopes, own),
         }
+
+
+class _Entries(Mapping[str, dict[str, Any]]):
+    """What templates see of the steps. An entry is made when a template asks for it: most ask for
+    one or two of what may be a thousand."""
+
+    __slots__ = ("_envelopes", "_own", "_steps")
+
+    def __init__(self, steps: Mapping[str, StepState], envelopes: bool, own: str | None) -> None:
+        self._steps = steps
+        self._envelopes = envelopes
+        self._own = own
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        step = self._steps[name]
+        if not self._is_shown(step):
+            raise KeyError(name)
+        return _entry(step, envelopes=self._envelopes)
+
+    def __iter__(self) -> Iterator[str]:
+        return (step.name for step in self._steps.values() if self._is_shown(step))
+
+    def __len__(self) -> int:
+        return sum(map(self._is_shown, self._steps.values()))
+
+    def _is_shown(self, step: StepState) -> bool:
+        return step.satisfied or step.name == self._own
 
 
 def _entry(step: StepState, *, envelopes: bool) -> dict[str, Any]:

@@ -6,19 +6,23 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from muster.errors import MusterError
-from muster.provider import ProviderError
-from muster.store.records import StepRecord
+from muster.evals.budget import MoneyBudget
+from muster.provider import BudgetExceeded, ProviderError, ProviderTimeout
+from muster.store.records import WAITING, StepRecord
+from muster.tasks import end_within, stop_tasks
 from muster.teams.approval import approve, told
-from muster.teams.budget import TokenBudget
+from muster.teams.artifacts import collect, missing
+from muster.teams.budget import Budgets, TokenBudget
 from muster.teams.context import RunContext, Unit
-from muster.teams.definition import Agent, Role, Step, Team
+from muster.teams.definition import Agent, Approval, Role, Step, Team
 from muster.teams.json_output import NO_JSON, extract_json
 from muster.teams.prompt import step_prompt, task_prompt
 from muster.teams.state import FAILED, RUNNING, SKIPPED, SUCCEEDED, RunState, StepState
-from muster.teams.template import TemplateError
+from muster.teams.template import Template, TemplateError
 from muster.teams.unit import Answer, StepFailed, UnitRunner, UnitTask
 from muster.tools.base import BoundTool
 
@@ -35,15 +39,17 @@ def truthy(text: str) -> bool:
 class Handles(Protocol):
     """What a step needs of the engine around it."""
 
-    async def run_team(self, role: Role, state: StepState, unit: Unit, prompt: str) -> Answer:
-        """Run a whole team as one step."""
+    async def choose(self, step: Step, state: StepState, prompt: str) -> Agent:
+        """Find the agent that does the step, by what it can do."""
         ...
 
-    def choose(self, step: Step, state: StepState, prompt: str) -> Agent:
-        """Look the agent up that does the step."""
+    def busy(self, agent: Agent, tasks: int) -> None:
+        """The agent that was chosen has so many tasks more, or less."""
         ...
 
-    def tools_of(self, role: Role | None, state: StepState, unit: Unit) -> list[BoundTool]:
+    def tools_of(
+        self, role: Role | None, state: StepState, unit: Unit, budgets: Budgets
+    ) -> list[BoundTool]:
         """Delegation and subtasks, where the role may."""
         ...
 
@@ -65,11 +71,9 @@ class StepRunner:
         state = self._state.steps[step.name]
         began = time.perf_counter()
         try:
-            await self._run(step, state)
+            await self._run_in_time(step, state)
         except (ProviderError, StepFailed) as error:
             self._failed(step, state, str(error), error.kind)
-        except TemplateError as error:
-            self._failed(step, state, f"input template error: {error}", "template_error")
         except MusterError as error:
             self._failed(step, state, str(error), "configuration")
         finally:
@@ -85,35 +89,63 @@ class StepRunner:
         self._context.note("step_failed", {"step": step.name, "error": error, "kind": kind})
         self._context.emit("step_failed", step=step.name, text=error, data={"kind": kind})
 
+    async def _run_in_time(self, step: Step, state: StepState) -> None:
+        if step.timeout_seconds is None:
+            await self._run(step, state)
+            return
+        task = asyncio.get_running_loop().create_task(self._run(step, state))
+        if not await end_within(task, step.timeout_seconds):
+            raise ProviderTimeout(f"the step took longer than {step.timeout_seconds:g} s")
+        task.result()
+
     async def _run(self, step: Step, state: StepState) -> None:
-        if step.condition is not None and not self._holds(step.condition):
+        if step.condition is not None and not self._holds(step, "if", step.condition):
             self._skip(step, state)
             return
         state.status = RUNNING
         self._context.emit("step_started", step=step.name)
         budgets = self._budgets(step)
-        if step.approval is not None:
-            await self._approve(step, state)
         iteration = 0
         while True:
             if step.for_each is not None:
                 answer = await self._each(step, state, iteration, budgets)
-            elif step.approval is not None and step.role is None and step.lookup is None:
-                answer = Answer(state.output)
+            elif step.approval is not None:
+                answer = await self._approve(step, step.approval, state, iteration)
             else:
                 answer = await self._unit(step, state, (step.name, iteration, None), {}, budgets)
             state.output, state.data, state.artifacts = answer.output, answer.data, answer.artifacts
             state.iterations = iteration + 1
             loop = step.loop
-            if loop is None or iteration >= loop.max_iterations or not self._holds(loop.condition):
+            if loop is None or iteration >= loop.max_iterations:
+                break
+            if not self._holds(step, "loop", loop.condition):
                 break
             iteration += 1
             state.message = f"loop iteration {iteration}/{loop.max_iterations}"
+        if (exceeded := budgets.exceeded) is not None:
+            raise StepFailed(exceeded, BudgetExceeded.kind)
         state.status = SUCCEEDED
 
-    def _holds(self, condition: Any) -> bool:
-        data = self._state.data(envelopes=False)
-        return truthy(condition.render(data, lenient=self._context.lenient))
+    def _holds(self, step: Step, field: str, condition: Template) -> bool:
+        return truthy(str(self._render(step, field, condition)))
+
+    def _render(
+        self,
+        step: Step,
+        field: str,
+        template: Template,
+        extra: Mapping[str, Any] | None = None,
+        *,
+        evaluate: bool = False,
+    ) -> Any:
+        """What the template in `field` comes to. Raises `StepFailed`, which says where."""
+        own = step.name if step.loop is not None else None
+        data = self._state.data(envelopes=field.startswith("input"), own=own) | dict(extra or {})
+        use = template.evaluate if evaluate else template.render
+        try:
+            return use(data, lenient=self._context.lenient)
+        except TemplateError as error:
+            raise StepFailed(f"{field} template error: {error}", "template_error") from error
 
     def _skip(self, step: Step, state: StepState) -> None:
         state.status = SKIPPED
@@ -124,60 +156,80 @@ class StepRunner:
         self._context.journal.end_step(row, status=SKIPPED, message=state.message)
         self._context.emit("step_skipped", step=step.name, text=state.message)
 
-    def _budgets(self, step: Step) -> tuple[TokenBudget, ...]:
-        if step.max_tokens is None:
-            return ()
-        used = sum(
-            row.token_usage.total
-            for unit, row in self._context.earlier.done.items()
-            if unit[0] == step.name and row.token_usage is not None
-        )
-        return (TokenBudget(step.max_tokens, f'step "{step.name}"', used),)
+    def _budgets(self, step: Step) -> Budgets:
+        earlier, of = self._context.earlier, f'step "{step.name}"'
+        tokens: tuple[TokenBudget, ...] = ()
+        money: tuple[MoneyBudget, ...] = ()
+        if step.max_tokens is not None:
+            tokens = (TokenBudget(step.max_tokens, of, earlier.tokens_of(step.name)),)
+        if step.max_cost_usd is not None:
+            money = (MoneyBudget(step.max_cost_usd, earlier.cost_of(step.name)),)
+        return Budgets(tokens, money)
 
     # --- approval ---
 
-    async def _approve(self, step: Step, state: StepState) -> None:
-        approval = step.approval
-        assert approval is not None
-        context = self._context
-        data = self._state.data(envelopes=False)
-        message = approval.message.render(data, lenient=context.lenient)
-        decided = await approve(context, step.name, approval, message)
-        state.message = told(decided)
-        if not decided.approved:
-            raise StepFailed(state.message, "rejected")
-        state.output = state.message
+    async def _approve(
+        self, step: Step, approval: Approval, state: StepState, iteration: int
+    ) -> Answer:
+        context, journal = self._context, self._context.journal
+        known = context.earlier.done.get((step.name, iteration, None))
+        if known is not None:
+            state.message = known.output
+            return Answer(known.output or "")
+        message = self._render(step, "approval", approval.message)
+        row = journal.begin_step(
+            StepRecord(
+                run_id=context.run_id,
+                name=step.name,
+                iteration=iteration,
+                status=WAITING,
+                prompt=message,
+            )
+        )
+        ended: dict[str, Any] = {"status": FAILED, "error": "cancelled", "error_kind": "cancelled"}
+        try:
+            decided = await approve(context, step.name, approval, message)
+            said = state.message = told(decided)
+            ended = {"status": SUCCEEDED, "output": said}
+            if not decided.approved:
+                ended = {"status": FAILED, "error": said, "error_kind": "rejected"}
+                raise StepFailed(said, "rejected")
+        finally:
+            journal.end_step(row, **ended)
+        return Answer(said)
 
     # --- for each item ---
 
-    async def _each(
-        self, step: Step, state: StepState, iteration: int, budgets: tuple[TokenBudget, ...]
-    ) -> Answer:
+    async def _each(self, step: Step, state: StepState, iteration: int, budgets: Budgets) -> Answer:
         spec = step.for_each
         assert spec is not None
         items = self._items(step)
         answers: list[Answer | None] = [None] * len(items)
         problems: dict[int, str] = {}
+        failed: list[StepFailed] = []
         numbers = iter(range(len(items)))
 
         async def work() -> None:
             for number in numbers:
+                if failed:
+                    return
                 extra = {spec.variable: items[number], "index": number}
                 unit = (step.name, iteration, number)
                 try:
                     answers[number] = await self._unit(step, state, unit, extra, budgets)
                 except (ProviderError, StepFailed) as error:
-                    if spec.on_failure == "fail":
-                        raise StepFailed(f"item {number}: {error}", error.kind) from error
+                    out_of_budget = error.kind == BudgetExceeded.kind
+                    if spec.on_failure == "fail" or out_of_budget:
+                        failed.append(StepFailed(f"item {number}: {error}", error.kind))
                     problems[number] = str(error)
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(spec.max_parallel, len(items)))]
         try:
             await asyncio.gather(*workers)
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await stop_tasks(workers)
+        if failed:
+            raise failed[0]
         if problems:
             state.message = f"{len(problems)} of {len(items)} items failed"
             self._context.note("items_failed", {"step": step.name, "problems": problems})
@@ -186,8 +238,7 @@ class StepRunner:
 
     def _items(self, step: Step) -> list[Any]:
         assert step.for_each is not None
-        data = self._state.data(envelopes=False)
-        value = step.for_each.items.evaluate(data, lenient=self._context.lenient)
+        value = self._render(step, "forEach", step.for_each.items, evaluate=True)
         if isinstance(value, str):
             value = extract_json(value)
         if not isinstance(value, list):
@@ -203,17 +254,16 @@ class StepRunner:
         state: StepState,
         unit: Unit,
         extra: Mapping[str, Any],
-        budgets: tuple[TokenBudget, ...],
+        budgets: Budgets,
     ) -> Answer:
         context = self._context
         known = context.earlier.done.get(unit)
-        if known is not None:
-            state.account.spend(known.token_usage, known.cost_usd)
+        artifacts = collect(context, step, unit)
+        if known is not None and missing(step, artifacts) is None:
             state.agent = known.agent or state.agent
-            return Answer(known.output or "", known.data)
-        data = self._state.data(envelopes=True) | dict(extra)
+            return Answer(known.output or "", known.data, artifacts)
         inputs = {
-            name: template.render(data, lenient=context.lenient)
+            name: str(self._render(step, f'input "{name}"', template, extra))
             for name, template in step.inputs.items()
         }
         if self._team.steps:
@@ -221,13 +271,26 @@ class StepRunner:
         else:
             prompt = task_prompt(self._state.inputs)
         role = self._team.roles.get(step.role) if step.role is not None else None
-        if role is not None and role.team is not None:
-            return await self._handles.run_team(role, state, unit, prompt)
-        agent = role.agent if role is not None else self._handles.choose(step, state, prompt)
-        assert agent is not None
+        task = UnitTask(
+            step=step,
+            state=state,
+            unit=unit,
+            prompt=prompt,
+            inputs=inputs,
+            budgets=budgets,
+            tools=self._handles.tools_of(role, state, unit, budgets),
+        )
+        if role is not None:
+            task = replace(task, agent=role.agent, team=role.team)
+            state.agent = task.name
+            return await self._units.run(task)
+        agent = await self._handles.choose(step, state, prompt)
         state.agent = agent.name
-        tools = self._handles.tools_of(role, state, unit)
-        return await self._units.run(UnitTask(step, state, unit, prompt, agent, budgets, tools))
+        self._handles.busy(agent, 1)
+        try:
+            return await self._units.run(replace(task, agent=agent))
+        finally:
+            self._handles.busy(agent, -1)
 
 
 def _account_of(state: StepState) -> dict[str, Any]:
@@ -245,4 +308,7 @@ def _together(answers: list[Answer | None], problems: Mapping[int, str]) -> Answ
         None if answer is None else answer.output if answer.data is NO_JSON else answer.data
         for answer in answers
     ]
-    return Answer(json.dumps(values, ensure_ascii=False), values)
+    left = [{} if answer is None else answer.artifacts for answer in answers]
+    names = dict.fromkeys(name for artifacts in left for name in artifacts)
+    artifacts = {name: [each.get(name) for each in left] for name in names}
+    return Answer(json.dumps(values, ensure_ascii=False), values, artifacts)

@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from muster.errors import MusterError
 from muster.provider import Message, ProviderError, ProviderResponse
 from muster.store.records import StepRecord
 from muster.teams.answer_checks import check_schema, check_text, judge_prompt, read_verdict
+from muster.teams.artifacts import collect, missing, wanted, workplace
 from muster.teams.asking import Question, ask
-from muster.teams.budget import TokenBudget
+from muster.teams.budget import Budgets
 from muster.teams.context import RunContext, Unit
 from muster.teams.definition import Agent, Step, StepRetry, Team, Validation
 from muster.teams.json_output import NO_JSON, extract_json
+from muster.teams.remembering import recalled, remember, with_memories
 from muster.teams.state import FAILED, SUCCEEDED, Account, StepState
 from muster.tools.base import BoundTool
 
@@ -25,13 +28,18 @@ __all__ = ("Answer", "StepFailed", "UnitRunner", "UnitTask")
 class StepFailed(Exception):
     """The step cannot be done; `kind` says what stood in the way."""
 
-    def __init__(self, message: str, kind: str) -> None:
+    def __init__(self, message: str, kind: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
+        self.retryable = retryable
 
 
 class _Refused(StepFailed):
     """There is an answer, but not as it should be."""
+
+    def __init__(self, message: str, kind: str, output: str) -> None:
+        super().__init__(message, kind)
+        self.output = output
 
 
 @dataclass(slots=True)
@@ -40,20 +48,42 @@ class Answer:
 
     output: str
     data: Any = NO_JSON
-    artifacts: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
+    """Paths by name; of a step with items, lists of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnitTask:
-    """A unit of a step, ready to be asked."""
+    """A unit of a step, ready to be asked: of an agent, or of a whole team."""
 
     step: Step
     state: StepState
     unit: Unit
     prompt: str
-    agent: Agent
-    budgets: tuple[TokenBudget, ...]
-    tools: Sequence[BoundTool]
+    inputs: Mapping[str, str]
+    """What `prompt` is made of."""
+    agent: Agent | None = None
+    team: Team | None = None
+    budgets: Budgets
+    tools: Sequence[BoundTool] = ()
+
+    @property
+    def name(self) -> str:
+        """Whose answer it is."""
+        if self.agent is not None:
+            return self.agent.name
+        assert self.team is not None
+        return self.team.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """One attempt at a unit: its row of the journal, and on whose account it is."""
+
+    task: UnitTask
+    number: int
+    row: int
+    account: Account
 
 
 class UnitRunner:
@@ -75,27 +105,27 @@ class UnitRunner:
         refusals_left = failures_left = retry.max_retries
         if validation is not None and validation.on_failure == "retry":
             refusals_left = max(refusals_left, validation.max_retries)
-        attempt = 0
+        number = 0
         while True:
             try:
-                return await self._attempt(task, attempt)
-            except ProviderError as error:
-                if not error.retryable or not failures_left:
-                    raise
-                failures_left -= 1
-                why, delay = str(error), _delay(retry, retry.max_retries - failures_left)
+                return await self._attempt(task, number)
             except _Refused as refused:
                 if not refusals_left:
                     raise
                 refusals_left -= 1
                 why, delay = str(refused), 0.0
-            attempt += 1
+            except (ProviderError, StepFailed) as error:
+                if not error.retryable or not failures_left:
+                    raise
+                failures_left -= 1
+                why, delay = str(error), _delay(retry, retry.max_retries - failures_left)
+            number += 1
             self._tell("retry", task, why)
             await asyncio.sleep(delay)
 
-    async def _attempt(self, task: UnitTask, attempt: int) -> Answer:
+    async def _attempt(self, task: UnitTask, number: int) -> Answer:
         context = self._context
-        member = await context.member(task.agent)
+        member = await context.member(task.agent) if task.agent is not None else None
         name, iteration, item = task.unit
         task.state.attempts += 1
         row = context.journal.begin_step(
@@ -104,31 +134,20 @@ class UnitRunner:
                 name=name,
                 iteration=iteration,
                 item=item,
-                attempt=attempt,
-                agent=task.agent.name,
+                attempt=number,
+                agent=task.name,
                 prompt=task.prompt,
-                target=member.target,
+                target=member.target if member is not None else None,
             )
         )
-        account = Account(task.state.account)
-        question = Question(
-            member=member,
-            prompt=task.prompt,
-            account=account,
-            unit=task.unit,
-            role=task.step.role or task.agent.name,
-            row=row,
-            attempt=attempt,
-            schema=task.step.output_schema,
-            seconds=task.step.timeout_seconds,
-            budgets=task.budgets,
-            with_envelopes=self._with_envelopes,
-            tools=task.tools,
-        )
+        own = Account(task.state.account)
+        attempt = _Attempt(task=task, number=number, row=row, account=own)
         ended: dict[str, Any] = {"status": FAILED}
         try:
-            response = await self._response(task, question)
-            answer = Answer(response.text, extract_json(response.text))
+            with workplace(context, task.step, task.unit):
+                response = await self._answer(attempt)
+            artifacts = collect(context, task.step, task.unit)
+            answer = Answer(response.text, extract_json(response.text), artifacts)
             ended = {
                 "status": SUCCEEDED,
                 "output": answer.output,
@@ -137,64 +156,117 @@ class UnitRunner:
             }
         except (ProviderError, StepFailed) as error:
             ended |= {"error": str(error), "error_kind": error.kind}
+            if isinstance(error, _Refused):
+                ended["output"] = error.output
+            raise
+        except MusterError as error:
+            ended |= {"error": str(error), "error_kind": "configuration"}
             raise
         except asyncio.CancelledError:
             ended |= {"error": "cancelled", "error_kind": "cancelled"}
             raise
         finally:
             context.journal.end_step(
-                row, token_usage=account.token_usage, cost_usd=account.cost_usd, **ended
+                row, token_usage=own.token_usage, cost_usd=own.cost_usd, **ended
             )
+        if task.agent is not None:
+            await remember(context, task.agent, task.prompt, answer.output, row)
         return answer
 
-    async def _response(self, task: UnitTask, question: Question) -> ProviderResponse:
-        """The agent's answer, with one turn to repair what does not match the schema."""
-        step = task.step
-        response = await ask(self._context, question)
-        if step.output_schema is not None:
-            problem = check_schema(step.output_schema, extract_json(response.text))
-            if problem is not None:
-                self._tell("invalid", task, problem, row=question.row)
-                response = await ask(self._context, _repair(question, response, problem))
-                problem = check_schema(step.output_schema, extract_json(response.text))
-            if problem is not None:
-                raise _Refused(f"the output does not match its schema: {problem}", "invalid_output")
-        if response.finish_reason in ("length", "content_filter"):
-            cut = f"the answer was cut short ({response.finish_reason})"
-            self._tell("warning", task, cut, row=question.row)
-        if step.validation is not None:
+    async def _answer(self, attempt: _Attempt) -> ProviderResponse:
+        """An answer that holds against the schema and the checks."""
+        task = attempt.task
+        if task.team is not None:
+            response = await self._ask_team(attempt, task.team)
+        else:
+            response = await self._ask_agent(attempt)
+        absent = missing(task.step, collect(self._context, task.step, task.unit))
+        if absent is not None:
+            raise _Refused(absent, "missing_artifact", response.text)
+        validation = task.step.validation
+        if validation is not None:
             task.state.validation_attempts += 1
-            problem = await self._validate(task, question, step.validation, response.text)
+            problem = await self._validate(attempt, validation, response.text)
             if problem is not None:
-                self._tell("invalid", task, problem, row=question.row)
-                raise _Refused(f"validation failed: {problem}", "validation")
+                self._tell("invalid", task, problem, row=attempt.row)
+                raise _Refused(f"validation failed: {problem}", "validation", response.text)
         return response
 
-    async def _validate(
-        self, task: UnitTask, question: Question, validation: Validation, text: str
-    ) -> str | None:
+    async def _ask_team(self, attempt: _Attempt, team: Team) -> ProviderResponse:
+        """What the team's own run comes to."""
+        from muster.teams.nested import run_nested
+
+        task = attempt.task
+        output = await run_nested(
+            self._context,
+            team,
+            task.inputs,
+            task.unit,
+            account=task.state.account,
+            budgets=task.budgets,
+        )
+        if task.step.output_schema is not None:
+            problem = check_schema(task.step.output_schema, extract_json(output))
+            if problem is not None:
+                raise _unlike_schema(problem, output)
+        return ProviderResponse(output)
+
+    async def _ask_agent(self, attempt: _Attempt) -> ProviderResponse:
+        """The agent's answer, with one turn to repair what does not match the schema."""
+        task, schema = attempt.task, attempt.task.step.output_schema
+        assert task.agent is not None
+        prompt = task.prompt + wanted(task.step)
+        entries = await recalled(self._context, task.agent, task.prompt, attempt.row)
+        question = await self._question(attempt, task.agent, with_memories(prompt, entries))
+        if entries:
+            question = replace(question, with_memory=True)
+        response = await ask(self._context, question)
+        if schema is not None:
+            problem = check_schema(schema, extract_json(response.text))
+            if problem is not None:
+                self._tell("invalid", task, problem, row=attempt.row)
+                response = await ask(self._context, _repair(question, response, problem))
+                problem = check_schema(schema, extract_json(response.text))
+            if problem is not None:
+                raise _unlike_schema(problem, response.text)
+        if response.finish_reason in ("length", "content_filter"):
+            cut = f"the answer was cut short ({response.finish_reason})"
+            self._tell("warning", task, cut, row=attempt.row)
+        return response
+
+    async def _question(self, attempt: _Attempt, agent: Agent, prompt: str) -> Question:
+        task = attempt.task
+        return Question(
+            member=await self._context.member(agent),
+            prompt=prompt,
+            account=attempt.account,
+            unit=task.unit,
+            role=task.step.role or task.name,
+            row=attempt.row,
+            attempt=attempt.number,
+            schema=task.step.output_schema,
+            budgets=task.budgets.tokens,
+            money_budgets=task.budgets.money,
+            with_envelopes=self._with_envelopes,
+            tools=task.tools,
+        )
+
+    async def _validate(self, attempt: _Attempt, validation: Validation, text: str) -> str | None:
         """The first check that does not hold; the cheap ones are first."""
         problem = check_text(validation, text)
         if problem is None and validation.suite is not None:
             from muster.teams.suite_gate import grade_output
 
-            problem = await grade_output(validation.suite, task.prompt, text)
+            problem = await grade_output(validation.suite, attempt.task.prompt, text)
         if problem is None and validation.semantic is not None:
-            problem = await self._ask_judge(question, validation, text)
+            problem = await self._ask_judge(attempt, validation, text)
         return problem
 
-    async def _ask_judge(self, question: Question, validation: Validation, text: str) -> str | None:
-        judge = question.member
-        if validation.judge is not None:
-            role = self._team.roles.get(validation.judge)
-            agent = role.agent if role is not None else None
-            judge = await self._context.member(
-                agent or Agent(name=validation.judge, target=validation.judge)
-            )
+    async def _ask_judge(self, attempt: _Attempt, validation: Validation, text: str) -> str | None:
+        prompt = judge_prompt(validation.semantic or "", text)
+        question = await self._question(attempt, self._judge(attempt.task, validation), prompt)
         asked = replace(
             question,
-            member=judge,
-            prompt=judge_prompt(validation.semantic or "", text),
             role="judge",
             schema=None,
             use_tools=False,
@@ -205,10 +277,26 @@ class UnitRunner:
         passed, reason = read_verdict(response.text)
         return None if passed else reason
 
+    def _judge(self, task: UnitTask, validation: Validation) -> Agent:
+        """The role or target that is named, else the step's own agent."""
+        if validation.judge is not None:
+            role = self._team.roles.get(validation.judge)
+            agent = role.agent if role is not None else None
+            return agent or Agent(name=validation.judge, target=validation.judge)
+        if task.agent is None:
+            raise StepFailed(
+                "validate.semantic needs a judge where a team does the step", "configuration"
+            )
+        return task.agent
+
     def _tell(self, kind: str, task: UnitTask, text: str, row: int | None = None) -> None:
         step, iteration, item = task.unit
         self._context.note(kind, {"step": step, "text": text}, row)
         self._context.emit(kind, step=step, iteration=iteration, item=item, text=text)
+
+
+def _unlike_schema(problem: str, output: str) -> _Refused:
+    return _Refused(f"the output does not match its schema: {problem}", "invalid_output", output)
 
 
 def _delay(retry: StepRetry, failures: int) -> float:

@@ -32,6 +32,8 @@ class McpServer:
     """Only these tools (as the server calls them; globs); `None`: all."""
     timeout_seconds: float = 60.0
     """Bound on one call."""
+    startup_timeout_seconds: float = 30.0
+    """Bound on connecting and listing the tools."""
     max_bytes: int = 1_000_000
     """Bound on the text of one result: more is cut."""
     guidance: str | None = None

@@ -31,7 +31,6 @@ from muster.tools.mcp_session import (
 
 __all__ = ("BoundServer", "McpServers")
 
-STARTUP_SECONDS = 30.0
 RETRY_SECONDS = 30.0
 """A server that could not be started is left alone for so long."""
 
@@ -51,8 +50,8 @@ class BoundServer:
 class McpServers:
     """The connections of a run, each opened when it is first wanted; `aclose` at the run's end."""
 
-    def __init__(self, *, startup_timeout: float = STARTUP_SECONDS) -> None:
-        self._startup_timeout = startup_timeout
+    def __init__(self, *, startup_timeout: float | None = None) -> None:
+        self._startup_timeout = startup_timeout  # instead of the servers' own
         self._connections: dict[_Key, _Connection] = {}
         self._is_closed = False
 
@@ -92,7 +91,8 @@ class McpServers:
             raise RuntimeError("the MCP servers of this run are closed")
         key = _key(server)
         if key not in self._connections:
-            self._connections[key] = _Connection(server, self._startup_timeout)
+            startup = self._startup_timeout or server.startup_timeout_seconds
+            self._connections[key] = _Connection(server, startup)
         return self._connections[key]
 
     def _bind_tool(

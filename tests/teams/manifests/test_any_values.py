@@ -125,7 +125,7 @@ def test_it_is_good(tmp_path: Path) -> None:
 def test_any_value_anywhere(tmp_path: Path, changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     documents = copy.deepcopy(DOCUMENTS)
     for way, value in changes:
-        put(documents, way, value)
+        put(documents, way, copy.deepcopy(value))
     path = tmp_path / "t.yaml"
     path.write_text("\n---\n".join(json.dumps(document, indent=1) for document in documents))
     try:

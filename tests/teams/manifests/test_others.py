@@ -49,12 +49,23 @@ def test_cron(folder, cron: str) -> None:
     assert target.inputs["topic"].render({"trigger": {"firedAt": "now"}}) == "now"
 
 
-@pytest.mark.parametrize("cron", ["daily", "0 8 * *", "@often", "0 8 * * ~", "@every soon"])
-def test_what_is_no_cron(folder, cron: str) -> None:
+FIELDS = "expected five fields (minute, hour, day, month, weekday), found"
+
+
+@pytest.mark.parametrize(
+    ("cron", "told"),
+    [
+        ("daily", f"{FIELDS} 1"),
+        ("0 8 * *", f"{FIELDS} 4"),
+        ("0 25 * * *", "hour: expected a number from 0 to 23, found 25"),
+        ("0 8 * * ~", 'weekday: expected a number from 0 to 7, found "~"'),
+        ("@every soon", '"soon" is not a duration such as 30s, 5m or 1h30m'),
+    ],
+)
+def test_what_is_no_cron(folder, cron: str, told: str) -> None:
     spec = f"  source: {{type: cron, cron: '{cron}'}}\n  targets: [{{team: t}}]\n"
     assert folder.problems(document("ArkEvent", spec) + TEAM) == [
-        f't.yaml:5:30: spec.source.cron: invalid cron expression "{cron}": expected five fields '
-        "(minute, hour, day, month, weekday), or @daily and the like, or @every 1h"
+        f't.yaml:5:30: spec.source.cron: invalid cron expression "{cron}": {told}'
     ]
 
 

@@ -94,6 +94,8 @@ class McpServerSpec(Spec):
     """Only these tools, by the server's names for them; `*` stands for anything."""
     timeoutSeconds: Positive = 60
     """Bound on one call."""
+    startupTimeoutSeconds: Positive = 30
+    """Bound on connecting and listing its tools."""
     maxBytes: Count = 1_000_000
     """Bound on an answer."""
     guidance: str | None = None

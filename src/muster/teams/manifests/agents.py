@@ -10,7 +10,7 @@ from muster.teams.definition import Agent, AgentLimits, Capability, Memory
 from muster.teams.manifests.agent_models import AgentFields, LimitsSpec
 from muster.teams.manifests.context import Context
 from muster.teams.manifests.fields import NameRef
-from muster.teams.manifests.other_models import MemorySpec, SettingsSpec
+from muster.teams.manifests.other_models import MemorySpec, SettingsSpec, VectorMemory
 from muster.teams.manifests.reading import Manifest
 from muster.teams.manifests.tools import tools_of
 from muster.teams.manifests.values import read_beside
@@ -115,9 +115,11 @@ class AgentMaker:
             key = None
             if store.secretRef is not None:
                 key = context.secret(store.secretRef, "VECTOR_STORE_API_KEY", at.at("secretRef"))
+            self._check_code(store, at)
             return Memory(
                 backend="vector-store",
                 provider=store.provider,
+                embed=store.embed,
                 url=fill(store.endpoint, at.at("endpoint")) if store.endpoint else None,
                 path=self._path(store.path, manifest, at.at("path")),
                 collection=store.collection,
@@ -132,6 +134,16 @@ class AgentMaker:
                 max_entries=sqlite.maxEntries or None,
             )
         return Memory(backend=spec.backend)
+
+    def _check_code(self, store: VectorMemory, place: Place) -> None:
+        if not self.context.safe:
+            return
+        if store.embed is not None:
+            told = "Python functions are not run in safe mode"
+            self.context.findings.add(place.at("embed"), told)
+        if ":" in store.provider:
+            told = "a vector store of one's own is code, which is not run in safe mode"
+            self.context.findings.add(place.at("provider"), told)
 
     def _path(self, name: str | None, manifest: Manifest[Any], place: Place) -> Path | None:
         return self.context.path(name, manifest.folder, place) if name is not None else None

@@ -85,6 +85,8 @@ class ChannelSpec(Spec):
     """The URL itself."""
     headers: Headers = {}
     """Headers of a webhook."""
+    allowHosts: list[Text] = []
+    """Hosts that may be reached though they are not public: names, addresses, networks."""
 
     @model_validator(mode="after")
     def _one(self) -> ChannelSpec:
@@ -174,6 +176,8 @@ class WebhookSource(Spec):
     """The Secret with the token, under `token` (default: `<event>-webhook-token`)."""
     signature: Signature | None = None
     """Signed bodies, in place of the token."""
+    queryToken: bool = False
+    """True: the token may also stand in the address, as `?token=`."""
     idempotencyHeader: Text = "Idempotency-Key"
     """A header whose value fires once only."""
 
@@ -247,5 +251,7 @@ class EventSpec(Spec):
     """What happens while an earlier run is under way."""
     missedRuns: Literal["once", "skip", "all"] = "once"
     """What is made up for of the times that a cron event slept through."""
+    startingDeadlineSeconds: Positive = 86_400
+    """How long ago a time may be that is made up for."""
     suspended: bool = False
     """True: nothing is set off."""

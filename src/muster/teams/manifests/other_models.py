@@ -105,6 +105,8 @@ class VectorMemory(Spec):
     """How long an entry lives; 0 is for ever."""
     path: Text | None = None
     """The file of `sqlite`, relative to the manifest."""
+    embed: Text | None = None
+    """The function that makes vectors of texts, `package.module:function`; a run needs it."""
 
 
 class SqliteMemory(Spec):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from muster.config.document import Place
@@ -23,6 +22,7 @@ from muster.teams.manifests.fields import ValueFrom
 from muster.teams.manifests.findings import hint
 from muster.teams.manifests.other_models import BudgetSpec, RunSpec
 from muster.teams.manifests.reading import Manifest
+from muster.teams.triggers.cron import CronError, parse_cron
 
 __all__ = ("budget_of", "event_of", "notify_of", "run_of")
 
@@ -35,10 +35,6 @@ NOTICES = (
     "AgentDegraded",
 )
 
-_DESCRIPTORS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-_FIELD = re.compile(r"[\d*/,\-?A-Za-z]+\Z")
-_EVERY = re.compile(r"@every\s+(\d+(\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-
 
 def event_of(manifest: Manifest[EventSpec], teams: Mapping[str, Team], context: Context) -> Event:
     """The event of a document."""
@@ -49,12 +45,11 @@ def event_of(manifest: Manifest[EventSpec], teams: Mapping[str, Team], context: 
     if output is not None:
         key = "teamOutput" if source.teamOutput is not None else "pipelineOutput"
         _check_team(output.name, teams, at.at(key, "name"), context)
-    if source.cron is not None and not _looks_like_cron(source.cron):
-        message = (
-            f'invalid cron expression "{source.cron}": expected five fields (minute, hour, day, '
-            "month, weekday), or @daily and the like, or @every 1h"
-        )
-        findings.add(at.at("cron"), message)
+    if source.cron is not None:
+        try:
+            parse_cron(source.cron)
+        except CronError as error:
+            findings.add(at.at("cron"), str(error))
     token, signature = _keys(manifest, context)
     return Event(
         name=manifest.name,
@@ -64,12 +59,14 @@ def event_of(manifest: Manifest[EventSpec], teams: Mapping[str, Team], context: 
         on_phase=output.onPhase if output is not None else "Succeeded",
         token=token,
         signature=signature,
+        query_token=source.webhook.queryToken if source.webhook else False,
         idempotency_header=source.webhook.idempotencyHeader
         if source.webhook
         else "Idempotency-Key",
         targets=_targets(spec, place.at("targets"), teams, context),
         concurrency=spec.concurrencyPolicy,
         missed_runs=spec.missedRuns,
+        deadline_seconds=spec.startingDeadlineSeconds,
         suspended=spec.suspended,
         place=place,
     )
@@ -128,16 +125,6 @@ def _check_team(name: str, teams: Mapping[str, Team], place: Place, context: Con
         context.findings.add(place, f'unknown ArkTeam "{name}"{near}')
 
 
-def _looks_like_cron(text: str) -> bool:
-    words = text.split()
-    if words and re.match(r"(CRON_)?TZ=", words[0]):
-        words = words[1:]
-    if words and words[0].startswith("@"):
-        every = " ".join(words)
-        return every in _DESCRIPTORS or _EVERY.match(every) is not None
-    return len(words) == 5 and all(_FIELD.match(word) for word in words)
-
-
 # --- notices ------------------------------------------------------------------------------------
 
 
@@ -187,7 +174,10 @@ def _channel(spec: ChannelSpec, place: Place, context: Context) -> NotifyChannel
         key_ref = spec.slack.webhookUrlSecretRef
         if key_ref is not None:
             url = context.values.get("Secret", key_ref, at.at("webhookUrlSecretRef"))
-            return NotifyChannel(type="slack", url=url) if url is not None else None
+            allowed = tuple(spec.allowHosts)
+            if url is None:
+                return None
+            return NotifyChannel(type="slack", url=url, allow_hosts=allowed)
         ref, ref_name, plain = spec.slack.webhookURLFrom, "webhookURLFrom", spec.slack.url
     elif spec.webhook is not None:
         ref, ref_name, plain = spec.webhook.urlFrom, "urlFrom", spec.webhook.url
@@ -202,7 +192,8 @@ def _channel(spec: ChannelSpec, place: Place, context: Context) -> NotifyChannel
     named = context.named_values(headers, (at if inner is not None else place).at("headers"))
     if found is None:
         return None
-    return NotifyChannel(type=spec.type, url=found, headers=named)
+    allowed = tuple(spec.allowHosts)
+    return NotifyChannel(type=spec.type, url=found, headers=named, allow_hosts=allowed)
 
 
 # --- money and runs -----------------------------------------------------------------------------

@@ -351,7 +351,7 @@ class TeamSpec(_RunFields):
     failedRunsHistoryLimit: Whole | None = None
     """Failed runs that are kept."""
     artifactStore: dict[str, Any] | None = None
-    """Where artifacts are kept: `{type: local | s3 | gcs, …}`."""
+    """Where artifacts are kept: `{type: local}`, perhaps with `local: {path}`."""
 
     @model_validator(mode="after")
     def _one_mode(self) -> TeamSpec:

@@ -95,7 +95,7 @@ class TeamMaker:
             max_depth=depth,
             routing=routing,
             registry=registry,
-            artifact_store=spec.artifactStore,
+            artifact_store=self._artifact_store(spec),
             notify=self._notify(spec),
             keep_succeeded=spec.successfulRunsHistoryLimit,
             keep_failed=spec.failedRunsHistoryLimit,
@@ -117,6 +117,28 @@ class TeamMaker:
             "path": self.manifest.path,
             "place": self.place,
         }
+
+    def _artifact_store(self, spec: TeamSpec) -> dict[str, Any] | None:
+        """`{type: local}` and perhaps the absolute `path`: no other store is there."""
+        given = spec.artifactStore
+        if given is None:
+            return None
+        place = self.place.at("artifactStore")
+        kind = given.get("type", "local")
+        if kind != "local":
+            self.findings.add(
+                place.at("type"),
+                f'artifacts are kept on this machine only: expected local, found "{kind}"',
+            )
+            return None
+        local = given.get("local") or {}
+        path = local.get("path") if isinstance(local, dict) else None
+        for name in {*given} - {"type", "local"}:
+            self.findings.add(place.at(name), f'unknown field "{name}" (known: type, local)')
+        if path is None:
+            return {"type": "local"}
+        found = self.context.path(str(path), self.manifest.folder, place.at("local", "path"))
+        return {"type": "local", "path": str(found)}
 
     def _notify(self, spec: TeamSpec | FlowSpec) -> str | None:
         ref = spec.notifyRef

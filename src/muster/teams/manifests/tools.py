@@ -91,6 +91,7 @@ def _server(spec: McpServerSpec, place: Place, folder: Path, context: Context) -
         headers=headers,
         allow=tuple(spec.allow) if spec.allow is not None else None,
         timeout_seconds=spec.timeoutSeconds,
+        startup_timeout_seconds=spec.startupTimeoutSeconds,
         max_bytes=spec.maxBytes,
         guidance=spec.guidance,
     )

@@ -1,0 +1,117 @@
+"""The part of `muster validate` that checks manifests of agents and teams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from muster.config.document import parse_documents, read_text
+from muster.config.environment import load_environment
+from muster.errors import ConfigError, MusterError, Problem
+from muster.teams.definition import Agent
+from muster.teams.graph import failure_lines, validate_lines
+from muster.teams.manifests import Bundle, load_manifests
+from muster.tools.definitions import PythonTool
+
+__all__ = ("Checked", "check_manifests", "holds_manifests")
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(slots=True)
+class Checked:
+    """What is to be said of manifests."""
+
+    good: bool
+    lines: list[str]
+    warnings: list[str] = field(default_factory=list)
+
+
+def holds_manifests(path: Path) -> bool:
+    """Whether `path` is a manifest, or a folder with one in it: a document with `apiVersion` and
+    `kind`. A file that cannot be parsed is one if a line begins with `apiVersion:`."""
+    if path.is_dir():
+        files = [file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file()]
+        return any(_is_manifest(file) for file in sorted(files))
+    return path.suffix in _SUFFIXES and path.is_file() and _is_manifest(path)
+
+
+def _is_manifest(file: Path) -> bool:
+    try:
+        text = read_text(file)
+    except ConfigError:
+        return False
+    if "apiVersion" not in text:
+        return False
+    try:
+        documents = parse_documents(text, file)
+    except ConfigError:
+        return any(line.startswith("apiVersion:") for line in text.splitlines())
+    return any(
+        isinstance(document.data, dict) and {"apiVersion", "kind"} <= document.data.keys()
+        for document in documents
+    )
+
+
+def check_manifests(path: Path, *, values: Path | None, safe: bool, providers: bool) -> Checked:
+    """Check the manifests at `path`: all that is known without asking anybody.
+
+    Args:
+        providers: make the provider of every agent, too.
+    """
+    env = load_environment(path.resolve())
+    try:
+        bundle = load_manifests(path, values=values, env=env, safe=safe)
+        problems = list(_problems_of_tools(_agents_of(bundle), safe=safe))
+        if not problems and providers:
+            problems += _problems_of_providers(path, bundle, values=values, safe=safe)
+        if problems:
+            raise ConfigError(problems)
+    except ConfigError as error:
+        return Checked(False, failure_lines(error))
+    return Checked(True, validate_lines(bundle), bundle.warnings)
+
+
+def _agents_of(bundle: Bundle) -> list[Agent]:
+    """Each once: those that stand for themselves, and those of roles."""
+    found = {id(agent): agent for agent in bundle.agents.values()}
+    for team in bundle.teams.values():
+        for role in team.roles.values():
+            if role.agent is not None:
+                found[id(role.agent)] = role.agent
+    return list(found.values())
+
+
+def _problems_of_tools(agents: Iterable[Agent], *, safe: bool) -> Iterable[Problem]:
+    """Python tools that cannot be had, unless project code is not to be run."""
+    sources = [(agent, source) for agent in agents for source in agent.tools if not safe]
+    for agent, source in sources:
+        if isinstance(source, PythonTool):
+            from muster.tools.python import bind_python
+
+            try:
+                bind_python(source)
+            except MusterError as error:
+                yield _about(agent, str(error))
+
+
+def _problems_of_providers(
+    path: Path, bundle: Bundle, *, values: Path | None, safe: bool
+) -> list[Problem]:
+    from muster.teams.launch import LaunchOptions, assemble
+
+    problems: dict[str, Problem] = {}
+    for team in bundle.teams.values():
+        try:
+            assemble(LaunchOptions(file=path, team=team.name, values=values, safe=safe))
+        except ConfigError as error:
+            problems |= {str(problem): problem for problem in error.problems}
+        except MusterError as error:
+            problems[str(error)] = Problem(str(error), path)
+    return list(problems.values())
+
+
+def _about(agent: Agent, message: str) -> Problem:
+    told = f"agent {agent.name}: {message}"
+    return agent.place.problem(told) if agent.place is not None else Problem(told)

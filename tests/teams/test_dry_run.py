@@ -1,0 +1,104 @@
+"""What a run would do: the graph, the prompts that are known, and how many calls."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from muster.teams.dry_run import describe_run
+from muster.teams.manifests import load_manifests
+
+
+def described(folder: Path, spec: str, others: str = "") -> list[str]:
+    path = folder / "team.yaml"
+    head = "apiVersion: muster.dev/v1alpha1\nkind: Team\nmetadata: {name: t}\nspec:\n"
+    path.write_text(head + spec + dedent(others))
+    team = load_manifests(path, env=os.environ).teams["t"]
+    return describe_run(team, dict(team.defaults)).splitlines()
+
+
+ROLES = "  roles: [{name: a, model: gpt-4o-mini, systemPrompt: x}, {name: b, target: agent}]\n"
+
+
+def test_prompts_that_need_no_output_are_shown(tmp_path: Path) -> None:
+    lines = described(
+        tmp_path,
+        ROLES
+        + """\
+  input: {topic: bees}
+  pipeline:
+    - role: a
+      inputs: {prompt: "On {{ .input.topic }}"}
+      outputSchema: {type: object}
+    - {role: b, dependsOn: [a], inputs: {prompt: "{{ .steps.a.output }}"}}
+    - {name: agree, dependsOn: [b], approval: "Fine?"}
+""",
+    )
+    assert lines[:5] == [
+        "Flow:   t",
+        "Steps:  3",
+        "  a                    agent=gpt-4o-mini          deps=-",
+        "  b                    agent=agent                deps=[a]",
+        "  agree                agent=(a person)           deps=[b]",
+    ]
+    assert lines[5:11] == [
+        "",
+        "--- a",
+        "prompt: On bees",
+        "",
+        "Respond with valid JSON matching this schema:",
+        '{"type": "object"}',
+    ]
+    assert lines[12].startswith("At most 2 calls")
+    assert "Nobody was asked." in lines[12]
+    assert lines[-1] == "✓ YAML is valid — use `muster run` to execute"
+
+
+@pytest.mark.parametrize(
+    ("spec", "others", "calls"),
+    [
+        ('pipeline: [{role: a, inputs: {p: x}, loop: {condition: "x", maxIterations: 4}}]', "", 5),
+        (
+            "pipeline: [{role: c, inputs: {prompt: x}}]",
+            """\
+            ---
+            apiVersion: muster.dev/v1alpha1
+            kind: Team
+            metadata: {name: inner}
+            spec:
+              roles: [{name: x, model: m, systemPrompt: x}, {name: y, model: m, systemPrompt: x}]
+              pipeline: [{role: x, inputs: {p: x}}, {role: y, inputs: {p: x}}]
+            """,
+            2,
+        ),
+        ("entry: a", "", 1),
+    ],
+)
+def test_calls_are_counted(tmp_path: Path, spec: str, others: str, calls: int) -> None:
+    roles = ROLES.replace("}]", "}, {name: c, arkTeam: inner}]") if others else ROLES
+    text = "\n".join(described(tmp_path, f"{roles}  {spec}\n", others))
+    assert f"At most {calls} call{'' if calls == 1 else 's'}, " in text
+
+
+def test_a_router_that_is_asked_counts(tmp_path: Path) -> None:
+    others = """\
+        ---
+        apiVersion: muster.dev/v1alpha1
+        kind: Registry
+        metadata: {name: r}
+        spec: {}
+        ---
+        apiVersion: muster.dev/v1alpha1
+        kind: Agent
+        metadata: {name: one}
+        spec: {model: m, systemPrompt: x, capabilities: [{id: c}]}
+        """
+    spec = "  input: {q: why}\n  routing: {registryRef: {name: r}, model: m}\n"
+    lines = described(tmp_path, spec, others)
+    assert "At most 2 calls" in "\n".join(lines)
+    assert lines[4:6] == ["--- route", "why"]
+    lexical = spec.replace("model: m", "strategy: lexical")
+    assert "At most 1 call" in "\n".join(described(tmp_path, lexical, others))
