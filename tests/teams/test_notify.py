@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from team_parts import Ran, Said, run_async, says, write_team
 
+from manual import ROOT, blocks_of
 from muster.provider import (
     AuthenticationFailed,
     ProviderFailed,
@@ -51,6 +52,7 @@ WEBHOOK = (
     f"headers: [{{name: X-Key, valueFrom: {FROM_SECRET % 'key'}}}]}}"
 )
 OK = reply("ok")
+EVENTS_PAGE = ROOT / "docs" / "events.md"
 
 
 def written(
@@ -87,6 +89,8 @@ async def test_a_webhook_is_told(tmp_path: Path) -> None:
     assert request.headers["content-type"] == "application/json"
     assert request.headers["x-key"] == "a-secret-header-value"
     told = request.json()
+    (shown,) = (block for block in blocks_of(EVENTS_PAGE) if '"TeamFailed"' in block.text)
+    assert list(told) == list(json.loads(shown.text))
     assert told.pop("durationSeconds") < 5
     assert told.pop("startedAt") == ran.launched.run.started_at
     assert told.pop("endedAt") == ran.launched.run.ended_at

@@ -47,7 +47,8 @@ async def run_nested(
     known = context.earlier.nested.pop(unit, None)
     earlier = Earlier()
     if known is None:
-        run = begin_run(journal, team, inputs, parent=context.run_id)
+        shared = journal.run(context.run_id).shares_process
+        run = begin_run(journal, team, inputs, parent=context.run_id, shares_process=shared)
         step, iteration, item = unit
         told = {"step": step, "iteration": iteration, "item": item, "run": run.id}
         context.note(NESTED, told)

@@ -184,6 +184,28 @@ async def test_cancelled_from_outside(tmp_path: Path) -> None:
         assert (await up.post("hook", {"say": "x"}))[0] == 202
 
 
+OUTER = """---
+apiVersion: muster.dev/v1alpha1
+kind: Team
+metadata: {name: outer}
+spec:
+  input: {say: hello}
+  roles: [{name: inner, arkTeam: t}]
+  pipeline: [{role: inner, inputs: {say: "{{ .input.say }}"}}]
+"""
+
+
+async def test_to_cancel_a_team_in_a_team_does_not_end_the_server(tmp_path: Path) -> None:
+    """A run whose process is a server's is asked through the journal: so are its teams' runs."""
+    hook = event(
+        "hook", "{type: webhook}", '{team: outer, input: {say: "{{ .trigger.body.say }}"}}'
+    )
+    async with Up(tmp_path, manifest(OUTER, hook)) as up:
+        status, told = await up.post("hook", {"say": "bees"}, query="?mode=sync")
+        assert (status, told["output"]) == (200, "BEES")
+    assert [(run.team, run.shares_process) for run in up.runs()] == [("outer", True), ("t", True)]
+
+
 # --- the ends of other runs ---------------------------------------------------------------------
 
 
