@@ -67,6 +67,19 @@ async def test_cron_fires_on_time_and_not_when_it_is_new(tmp_path: Path) -> None
     assert {run.trigger for run in up.runs()} == {"cron:hourly"}
 
 
+async def test_a_clock_that_breaks_ends_the_server(tmp_path: Path) -> None:
+    class Broken(FakeClock):
+        async def sleep(self, seconds: float) -> None:
+            raise ZeroDivisionError("a defect")
+
+    text = manifest(cron("hourly", "0 * * * *"), HOOK)
+    async with Up(tmp_path, text, clock=Broken("2026-05-01 08:00")) as up:
+        with pytest.raises(ZeroDivisionError, match="a defect"):
+            await asyncio.wait_for(up.done(), 10)
+        assert up.lines[-1]["outcome"] == "stopped"
+        up.interrupted = 0
+
+
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [

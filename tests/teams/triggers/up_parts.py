@@ -125,6 +125,10 @@ class Up:
         await self.end()
         await self.session.close()
 
+    async def done(self) -> int:
+        """The end that it comes to by itself."""
+        return await self._task
+
     async def end(self, *, at_once: bool = False) -> int:
         """Stop it; how many runs were interrupted."""
         if self.interrupted is None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from muster.errors import MusterError
 from muster.teams.definition import Event
 from muster.teams.triggers.cron import Schedule
-from muster.teams.triggers.dispatch import Cause, Dispatcher
+from muster.teams.triggers.dispatch import Cause, Dispatcher, Stopping
 from muster.teams.triggers.log import EventLog, rfc3339
 from muster.teams.triggers.missed import due
 from muster.teams.triggers.state import EventState
@@ -44,7 +44,7 @@ async def serve_cron(
     log: EventLog,
     clock: Clock,
 ) -> None:
-    """Fire the event at its times after `last`, for ever."""
+    """Fire the event at its times after `last`, until the server is stopped."""
     deadline = timedelta(seconds=event.deadline_seconds)
     while True:
         found = due(schedule, last, clock.now(), missed=event.missed_runs, deadline=deadline)
@@ -57,6 +57,8 @@ async def serve_cron(
                 slot = rfc3339(moment)
                 cause = Cause(data={"scheduledAt": slot}, key=f"cron:{slot}", text=f"cron {slot}")
                 await dispatcher.fire(event, cause)
+        except Stopping:
+            return
         except MusterError as error:  # a full disk may have room again
             log.line("error", event=event.name, text=str(error))
             await clock.sleep(PAUSE)

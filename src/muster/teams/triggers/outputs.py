@@ -16,7 +16,7 @@ from muster.errors import MusterError
 from muster.store.journal import Journal
 from muster.store.records import FAILED, SUCCEEDED, RunRecord
 from muster.teams.definition import Event
-from muster.teams.triggers.dispatch import Cause, Dispatcher
+from muster.teams.triggers.dispatch import Cause, Dispatcher, Stopping
 from muster.teams.triggers.log import EventLog
 from muster.teams.triggers.state import EventState
 
@@ -54,7 +54,7 @@ class TeamOutputs:
         self._interval = interval
 
     async def serve(self) -> None:
-        """For ever."""
+        """Until the server is stopped."""
         seen: int | None = None
         while True:
             version = self._journal.version()
@@ -63,6 +63,8 @@ class TeamOutputs:
                 seen = version
                 try:
                     await self.look()
+                except Stopping:
+                    return
                 except MusterError as error:  # a full disk may have room again
                     self._log.line("error", text=str(error))
                     seen = None

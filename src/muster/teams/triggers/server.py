@@ -122,10 +122,11 @@ async def serve(
     async with AsyncExitStack() as stack:
         server = await _Server.open(served, write, clock or Clock(), stack)
         try:
-            await server.begin()
+            await server.begin(stop)
             await stop.wait()
         finally:
             left = await server.end(hurry)
+        server.check()
         return left
 
 
@@ -158,6 +159,7 @@ class _Server:
         self._tasks: list[asyncio.Task[None]] = []
         self._web: Any = None
         self._has_begun = False
+        self._stop = asyncio.Event()
 
     @classmethod
     async def open(
@@ -182,9 +184,10 @@ class _Server:
             log.line("token", event=name, text=f"in {path}")
         return cls(served, state, journal, log=log, tokens=tokens, clock=clock)
 
-    async def begin(self) -> None:
-        """Listen, watch, and go on with what an earlier server has left."""
-        served = self._served
+    async def begin(self, stop: asyncio.Event) -> None:
+        """Listen, watch, and go on with what an earlier server has left. Sets `stop` when
+        something that watches breaks."""
+        served, self._stop = self._served, stop
         now = self._clock.now()
         self._state.forget_old(now)
         positions = {
@@ -238,8 +241,22 @@ class _Server:
             self._log.line("stopped")
         return left
 
+    def check(self) -> None:
+        """Raises what something that watches broke by: a server that is half dead would only
+        look alive."""
+        for task in self._tasks:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.ensure_future(work))
+        task = asyncio.ensure_future(work)
+        self._tasks.append(task)
+
+        def on_end(_: object) -> None:
+            if not task.cancelled() and task.exception() is not None:
+                self._stop.set()
+
+        task.add_done_callback(on_end)
 
     async def _listen(self) -> str:
         """Where webhooks are answered; nothing is opened when there are none."""
