@@ -32,7 +32,9 @@ def test_init_makes_a_project_that_runs_at_once(project: Project) -> None:
     assert made.code == 0
     shop = project.root / "shop"
     assert made.out.splitlines()[-1] == "Now: cd shop && muster eval evals"
-    assert (shop / ".gitignore").read_text() == ".muster/results/\n.muster/runs.db*\n.env\n"
+    assert (shop / ".gitignore").read_text() == (
+        ".muster/results/\n.muster/runs.db*\n.muster/events.*\n.env\n"
+    )
     ended = project.run("eval", "evals", "--json", cwd=shop)
     assert ended.code == 0, ended.text
     totals = ended.json()["totals"]
@@ -56,7 +58,7 @@ def test_init_keeps_what_is_there(project: Project) -> None:
     assert project.run("init", "shop", "--force").code == 0
     assert "mine" not in (project.root / "shop" / "agent.py").read_text()
     ignored = (project.root / "shop" / ".gitignore").read_text()
-    assert ignored == "*.log\n.env\n.muster/results/\n.muster/runs.db*\n"
+    assert ignored == "*.log\n.env\n.muster/results/\n.muster/runs.db*\n.muster/events.*\n"
 
 
 def test_init_where_no_folder_can_be(project: Project) -> None:

@@ -12,6 +12,8 @@ __all__ = ("init",)
 
 _TEMPLATE = Path(__file__).parent / "project_template"
 
+_IGNORED = (".muster/results/", ".muster/runs.db*", ".muster/events.*", ".env")
+
 
 @click.command()
 @click.argument("folder", default=".", type=click.Path(path_type=Path, file_okay=False))
@@ -37,9 +39,7 @@ def _ignore_results(folder: Path) -> None:
     """Keep results, the journal and keys out of version control."""
     path = folder / ".gitignore"
     lines = path.read_text().splitlines() if path.exists() else []
-    missing = [
-        line for line in (".muster/results/", ".muster/runs.db*", ".env") if line not in lines
-    ]
+    missing = [line for line in _IGNORED if line not in lines]
     if missing:
         path.write_text("\n".join([*lines, *missing]) + "\n")
         click.echo(f"{'extended' if lines else 'wrote'} {path}")
