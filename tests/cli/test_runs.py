@@ -408,8 +408,12 @@ def test_delete(project: Project, journal: Journal) -> None:
     ended = project.run("runs", "delete", "t-1")
     assert ended.code == 2
     assert ended.err == "error: run t-1 is running; first: muster runs cancel t-1\n"
+    ours = project.write(".muster/artifacts/shop-abc123/write/report.txt", "x")
+    others = project.write(".muster/artifacts/t-1/write/report.txt", "x")
     ended = project.run("runs", "delete", "shop-abc123")
     assert (ended.code, ended.out) == (0, "deleted shop-abc123\n")
+    assert not ours.parents[1].exists()
+    assert others.exists()
     assert [run.id for run in journal.runs()] == ["t-1"]
 
 

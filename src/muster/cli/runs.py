@@ -232,7 +232,16 @@ def delete(run_ids: tuple[str, ...], journal: Path | None) -> None:
         chosen = dict.fromkeys(book.run(run_id).id for run_id in run_ids)
         for run_id in chosen:
             book.delete(run_id)
+            _forget_artifacts(book.path.parent / "artifacts" / run_id)
             click.echo(f"deleted {run_id}")
+
+
+def _forget_artifacts(folder: Path) -> None:
+    """Remove what the run's steps left in the project. Raises `OSError` when it cannot be."""
+    import shutil
+
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
 
 
 # --- export -------------------------------------------------------------------------------------
