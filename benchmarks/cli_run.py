@@ -28,8 +28,7 @@ def compare(cases: int, rounds: int, peers: Path | None) -> list[Row]:
         found = measure(contenders, rounds=rounds, cwd=cwd)
     what = f"{cases:,} × cp, {WORKERS} at a time"
     if cases <= 1000:
-        # 0.40 s where the bare loop takes 0.17: start-up is most of it.
-        return rows_of(what, found, times_bare=2.35)
+        return rows_of(what, found, at_most=0.40)
     return rows_of(what, found, times_bare=1.3)
 
 
