@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ("journal", "llmock", "node_command")
+__all__ = ("free_port", "journal", "llmock", "node_command", "wait_for")
 
 NODE = Path(__file__).parent / "node"
 START_SECONDS = 20.0
@@ -56,7 +56,7 @@ def llmock(fixtures: list[dict[str, Any]], *options: str) -> Iterator[str]:
     command = node_command("llmock")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "fixtures.json").write_text(json.dumps({"fixtures": fixtures}))
-        port = _free_port()
+        port = free_port()
         process = subprocess.Popen(
             [command, "-p", str(port), "-h", "127.0.0.1", "-f", folder, *options],
             stdout=subprocess.DEVNULL,
@@ -64,7 +64,7 @@ def llmock(fixtures: list[dict[str, Any]], *options: str) -> Iterator[str]:
             cwd=folder,
         )
         try:
-            _wait_for(port, process)
+            wait_for(port, process)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -82,13 +82,15 @@ def journal(url: str) -> list[dict[str, Any]]:
     return seen if isinstance(seen, list) else seen.get("entries", seen)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on loopback that nobody listens at."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers at `port`; it must do so before its process ends."""
     end = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         try:
@@ -97,4 +99,4 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
         else:
             return
-    raise RuntimeError(f"llmock did not start (exit code {process.poll()})")
+    raise RuntimeError(f"{process.args} did not start (exit code {process.poll()})")

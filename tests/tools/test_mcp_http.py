@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from node_servers import everything, free_port
+from node_servers import everything
 
+from llmock import free_port
 from muster.target import Secret
 from muster.tools.base import Toolbox, ToolFailed, open_toolbox
 from muster.tools.definitions import McpServer

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import selectors
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 
+import virtual_loop
 from muster.provider import ProviderRequest, ProviderResponse
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """Does not wait: says to the loop how long it would have."""
-
-    waited = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        if timeout is None:
-            raise RuntimeError("everything waits, and for ever")
-        self.waited += max(timeout, 0.0)
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes at once."""
-
-    def __init__(self) -> None:
-        self.clock = _JumpingSelector()
-        super().__init__(self.clock)
-
-    def time(self) -> float:
-        return self.clock.waited
 
 
 @pytest.fixture(scope="session")
 def virtual() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """`virtual(coroutine)` runs it on a loop whose time jumps from one event to the next."""
-
-    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            return runner.run(coroutine)
-
-    return run
+    return virtual_loop.virtual
 
 
 Step = ProviderResponse | BaseException | str | Callable[[ProviderRequest], Awaitable[Any]]
