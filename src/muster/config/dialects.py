@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from muster.config.document import Place, read_yaml
 from muster.config.project import OutsideProject, resolve_inside
@@ -115,8 +116,7 @@ class Written(NamedTuple):
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
-class RawTarget:
+class RawTarget(msgspec.Struct, frozen=True):
     """An entry as it is written; a spec by itself has become `{id: spec}`."""
 
     name: str
@@ -125,8 +125,7 @@ class RawTarget:
     base_dir: Path
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogFile:
+class CatalogFile(msgspec.Struct, frozen=True):
     """What a file of targets says."""
 
     path: Path
@@ -135,8 +134,7 @@ class CatalogFile:
     default_grader: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """An entry taken apart: what every target has, and what is the provider's own."""
 
     fields: dict[str, Written]
@@ -293,11 +291,10 @@ def read_entry(raw: Any, place: Place, base_dir: Path, *, name: str | None = Non
     return RawTarget(found, raw, place, base_dir)
 
 
-@dataclass(slots=True)
-class _Reader:
+class _Reader(msgspec.Struct):
     root: Path
-    entries: dict[str, RawTarget] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    entries: dict[str, RawTarget] = msgspec.field(default_factory=dict)
+    problems: list[Problem] = msgspec.field(default_factory=list)
     open: tuple[Path, ...] = ()
 
     def check_keys(self, data: Mapping[str, Any], place: Place) -> None:

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import yaml
 
 from muster.errors import ConfigError, Problem, field_path
@@ -80,8 +81,7 @@ _WORDS: dict[str, object] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """A place in a file, 1-based."""
 
     line: int
@@ -153,8 +153,7 @@ class Document:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a value stands: a document, and the way to the value in it."""
 
     document: Document

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from muster.errors import MusterError
 
@@ -24,8 +25,7 @@ class OutsideProject(MusterError):
     """A file that is named lies outside the project."""
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(msgspec.Struct, frozen=True):
     """Where a suite stands. `folders` are the suite's own folder first, the root last."""
 
     folders: tuple[Path, ...]

@@ -4,10 +4,10 @@ filled in, secrets marked, and every mistake told with its place."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 
 from muster.config.dialects import (
@@ -67,8 +67,7 @@ class Catalog(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(msgspec.Struct, frozen=True):
     """A target, and where each part of it was written."""
 
     target: ResolvedTarget
@@ -92,12 +91,11 @@ def resolve_entry(entry: RawTarget, catalog: Catalog) -> Resolution:
     return _Resolving(entry, catalog).result()
 
 
-@dataclass(slots=True)
-class _Resolving:
+class _Resolving(msgspec.Struct):
     entry: RawTarget
     catalog: Catalog
-    problems: list[Problem] = field(default_factory=list)
-    variables: Mapping[str, str] = field(init=False)
+    problems: list[Problem] = msgspec.field(default_factory=list)
+    variables: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def result(self) -> Resolution:
         self.variables = self.catalog.env

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import AliasChoices, BaseModel, ValidationError
 
 from muster.config.document import Document, Location, Place
+from muster.config.expected import expected, found
 from muster.described import DescribedModel
 from muster.errors import ConfigError, Problem, nearest
-from muster.target import Secret
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -58,16 +58,24 @@ def problems_at(
 ) -> list[Problem]:
     """As `problems_of`, for data gathered from several places: `place_of` says for pydantic's
     location of a finding where to start from, and which steps are left to go."""
-    found: dict[tuple[int, Location], Problem] = {}
+    places: dict[tuple[int, Location], tuple[Place, list[ErrorDetails]]] = {}
     for detail in error.errors(include_url=False):
         base, steps = place_of(detail["loc"])
         place = base.at(*_real_steps(steps, base, missing=detail["type"] == "missing"))
-        unknown = detail["type"] == "extra_forbidden"
-        message = _unknown_field(detail, model) if unknown else _message(detail)
-        # A union reports each of its branches; the first says enough.
-        key = (id(place.document), place.location)
-        found.setdefault(key, place.problem(message, of_key=unknown))
-    return list(found.values())
+        places.setdefault((id(place.document), place.location), (place, []))[1].append(detail)
+    return [_problem(place, details, model) for place, details in places.values()]
+
+
+def _problem(place: Place, details: list[ErrorDetails], model: type[BaseModel] | None) -> Problem:
+    """What is wrong at one place. A union reports each of its branches."""
+    first = details[0]
+    if first["type"] == "extra_forbidden":
+        return place.problem(_unknown_field(first, model), of_key=True)
+    wanted = expected(first)
+    if wanted is None or first["type"] in ("missing", "value_error", "assertion_error"):
+        return place.problem(_message(first))
+    choices = dict.fromkeys(filter(None, map(expected, details)))
+    return place.problem(f"expected {' or '.join(choices)}, found {found(first)}")
 
 
 def field_names(model: type[BaseModel]) -> set[str]:
@@ -156,22 +164,8 @@ def _message(detail: ErrorDetails) -> str:
     kind = detail["type"]
     if kind == "missing":
         return f'"{detail["loc"][-1]}" is required'
-    if kind == "value_error":
+    if kind in ("value_error", "assertion_error"):
         return str(detail.get("ctx", {}).get("error", detail["msg"]))
-    expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    expected = expected.partition(", unable to parse")[0]
-    return f"expected {expected}, found {_show(detail['input'])}"
-
-
-def _show(value: object) -> str:
-    if isinstance(value, Secret):
-        return "a secret"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return "a list"
-    if value is None:
-        return "nothing"
-    if isinstance(value, str):
-        return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}…"'
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if kind == "union_tag_not_found":
+        return f"{detail.get('ctx', {}).get('discriminator')} is required"
+    return f"{detail['msg']}, found {found(detail)}"

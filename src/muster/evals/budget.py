@@ -8,11 +8,13 @@ __all__ = ("MoneyBudget",)
 
 
 class MoneyBudget:
-    """Lets a call begin only while what was spent stays below the limit, each call under way
-    taken to cost as much as the dearest so far.
+    """Lets a call begin only while what was spent, and what the calls under way may cost yet, stay
+    below the limit.
 
-    What one call costs is known only afterwards: the limit can be passed by the cost of the last
-    call, not by that of every worker's. (Only calls dearer than any before can pass it further.)
+    What a call costs at most is known where its model has a price and its answer a limit; each
+    other call under way is taken to cost as much as the dearest so far. What one call costs is
+    known only afterwards: the limit can be passed by the cost of the last call, not by that of
+    every worker's. (Only calls dearer than foreseen can pass it further.)
     """
 
     def __init__(self, limit_usd: float, spent: float = 0.0) -> None:
@@ -20,42 +22,48 @@ class MoneyBudget:
         self.spent = spent
         self._dearest = 0.0
         self._ended_calls = 0
-        self._under_way = 0
+        self._under_way: list[float | None] = []
+        """What each call costs at most, as far as that is known."""
         self._ended = asyncio.Event()
 
-    async def enter(self) -> bool:
-        """Wait for room; False when the budget is spent."""
+    @property
+    def left(self) -> float:
+        """What is not spent, and not reserved for the calls under way."""
+        return self.limit - self.spent - self._reserved
+
+    @property
+    def _reserved(self) -> float:
+        return sum(self._dearest if price is None else price for price in self._under_way)
+
+    async def enter(self, at_most: float | None = None) -> bool:
+        """Wait for room; False when the budget is spent. A call that may cost more than is left
+        is let in when no other is under way."""
         while True:
             if self.spent >= self.limit:
                 return False
-            first_price_unknown = not self._ended_calls and self._under_way
-            reserved = self._dearest * self._under_way
-            if not first_price_unknown and self.spent + reserved < self.limit:
-                self._under_way += 1
+            if not self._under_way or self._fits(at_most):
+                self._under_way.append(at_most)
                 return True
-            if not self._under_way:
-                return False
             self._ended.clear()
             await self._ended.wait()
 
-    def enter_at_once(self) -> bool:
-        """As `enter`, for a call made by one that is under way and waits for it: it must not wait
-        for that one's end in turn."""
-        if self.spent >= self.limit:
-            return False
-        self._under_way += 1
-        return True
+    def _fits(self, at_most: float | None) -> bool:
+        if at_most is not None:
+            known = self._ended_calls or None not in self._under_way
+            return bool(known) and at_most <= self.left
+        return bool(self._ended_calls) and self.left > 0
 
-    def leave(self, cost_usd: float | None) -> None:
-        """A call has ended; `None`: its cost is unknown and counts as nothing."""
+    def leave(self, cost_usd: float | None, at_most: float | None = None) -> None:
+        """A call has ended, which was entered with `at_most`. A cost that is not known, `None`,
+        counts as nothing."""
         cost = cost_usd or 0.0
-        self._under_way -= 1
+        self._under_way.remove(at_most)
         self._ended_calls += 1
         self._dearest = max(self._dearest, cost)
         self.spent += cost
         self._ended.set()
 
-    def withdraw(self) -> None:
+    def withdraw(self, at_most: float | None = None) -> None:
         """A call that was let in is not made after all."""
-        self._under_way -= 1
+        self._under_way.remove(at_most)
         self._ended.set()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from muster.provider import Message
 
@@ -20,8 +21,7 @@ DEFAULT_THRESHOLD = 0.8
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """One turn of a multi-turn case: what the user says, and what judges the reply."""
 
     input: tuple[Message, ...]
@@ -29,8 +29,7 @@ class Turn:
     graders: tuple[BoundGrader, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Case(msgspec.Struct, frozen=True, kw_only=True):
     """One test, ready to run: variables filled in, suite-level parts merged, graders built."""
 
     id: str
@@ -51,8 +50,8 @@ class Case:
     """The only targets that this case is for; `None`: all of the run's."""
     prompt: str | None = None
     """The label of the prompt it was rendered from, when the suite has several."""
-    vars: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
-    metadata: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    vars: Mapping[str, Any] = msgspec.field(default_factory=lambda: _EMPTY)
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=lambda: _EMPTY)
     tags: tuple[str, ...] = ()
     category: str | None = None
     conversation_id: str | None = None
@@ -75,8 +74,7 @@ class Case:
         return self.expected_output[-1].text if self.expected_output else None
 
 
-@dataclass(slots=True, kw_only=True)
-class Suite:
+class Suite(msgspec.Struct, kw_only=True):
     """A file of tests, checked: every case of it can be run."""
 
     name: str
@@ -101,7 +99,7 @@ class Suite:
     description: str | None = None
     category: str | None = None
     tags: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
     threshold: float | None = None
     max_concurrency: int | None = None
     budget_usd: float | None = None
@@ -111,6 +109,6 @@ class Suite:
     warnings: tuple[str, ...] = ()
     dependencies: frozenset[str] = frozenset()
     """Ids that some case depends on: the runner must remember how they ended."""
-    inline_targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    inline_targets: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     """Targets that the suite itself defines (v5 `providers` entries with a spec), as raw
     `targets.yaml` entries by name."""

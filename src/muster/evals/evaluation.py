@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from muster.config.secrets import Masker, environment_secrets, masked_config, secret_values
 from muster.errors import UsageError
@@ -35,8 +36,7 @@ from muster.evals.summary import RunTotals
 __all__ = ("Evaluation", "run")
 
 
-@dataclass(slots=True)
-class Evaluation:
+class Evaluation(msgspec.Struct):
     """A run that has ended, or was stopped; its results are in `folder`."""
 
     folder: Path
@@ -200,10 +200,7 @@ def _record(plan: Plan, folder: Path) -> dict[str, Any]:
         "resumed_at": [],
         "spent_on_retried_usd": {},
         "cwd": str(plan.cwd),
-        "options": {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in asdict(options).items()
-        },
+        "options": msgspec.to_builtins(options, enc_hook=str),
         "planned": plan.results,
         "not_run": None,
         "totals": None,

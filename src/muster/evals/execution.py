@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from muster.evals.case import Case, Turn
 from muster.evals.conversation import history_after, make_request, shown_input
@@ -30,8 +31,7 @@ from muster.tasks import end_within
 __all__ = ("Item", "execute", "failed_dependency")
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """A case to run: on which target, and for the how-manieth time (0-based)."""
 
     case: Case
@@ -53,11 +53,10 @@ class _CaseFailed(Exception):
         self.stage = stage
 
 
-@dataclass(slots=True)
-class _Record:
+class _Record(msgspec.Struct):
     """What is known of a case so far: an error later on does not lose the answers before it."""
 
-    started_at: str = field(default_factory=lambda: _now())  # noqa: PLW0108 - defined below
+    started_at: str = msgspec.field(default_factory=lambda: _now())  # noqa: PLW0108 - defined below
     usage: TokenUsage | None = None
     cost_usd: float | None = None
     duration_ms: float = 0.0
@@ -66,7 +65,7 @@ class _Record:
     response: ProviderResponse | None = None
     messages: Sequence[Message] = ()
     turns: list[dict[str, Any]] | None = None
-    scores: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[dict[str, Any]] = msgspec.field(default_factory=list)
     call_began: float | None = None
     """While a call is under way: `time.perf_counter()` of its beginning."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from muster.config.environment import load_environment
 from muster.config.project import Project, find_project
@@ -26,15 +27,14 @@ from muster.targets import OpenTarget, Overrides, TargetPool
 __all__ = ("EvalOptions", "Plan", "PlannedJob", "Workspace", "prepare")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvalOptions:
+class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for; `None` and empty leave it to the suites and targets."""
 
     paths: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     targets_file: Path | None = None
     workers: int | None = None
-    selection: Selection = field(default_factory=Selection)
+    selection: Selection = msgspec.field(default_factory=Selection)
     limit: int | None = None
     """Cases of each suite."""
     repeat: int | None = None
@@ -52,8 +52,7 @@ class EvalOptions:
     allow_outside: bool = False
 
 
-@dataclass(slots=True)
-class Workspace:
+class Workspace(msgspec.Struct):
     """What the files of one project give: its environment, targets and pool of providers."""
 
     project: Project
@@ -62,8 +61,7 @@ class Workspace:
     pool: TargetPool
 
 
-@dataclass(slots=True)
-class PlannedJob:
+class PlannedJob(msgspec.Struct):
     """A suite on a target, with what it will come to."""
 
     suite: Suite
@@ -76,8 +74,7 @@ class PlannedJob:
     calls: int = 0
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """Checked and ready: nothing was asked of any target yet."""
 
     options: EvalOptions
@@ -85,8 +82,8 @@ class Plan:
     project: Project
     workspaces: list[Workspace]
     cwd: Path
-    warnings: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+    warnings: list[str] = msgspec.field(default_factory=list)
+    skipped: list[str] = msgspec.field(default_factory=list)
 
     @property
     def results(self) -> int:

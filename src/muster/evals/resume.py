@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from muster.errors import UsageError
 from muster.evals.plan import EvalOptions, Plan
@@ -40,7 +41,7 @@ def resumed_options(folder: Path, asked: EvalOptions) -> tuple[EvalOptions, Path
             )
     changes = {
         name: value
-        for name in EvalOptions.__dataclass_fields__
+        for name in EvalOptions.__struct_fields__
         if name not in ("output", "paths") and _is_said(value := getattr(asked, name))
     }
     options = replace(stored, **changes, output=None)

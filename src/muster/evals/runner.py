@@ -6,10 +6,11 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from muster.evals.budget import MoneyBudget
 from muster.evals.case import Case, Suite
@@ -28,8 +29,7 @@ _YIELD_EVERY = 0.02
 """Seconds of work after which a worker lets the loop look at signals and other workers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """A suite on one target."""
 
     suite: Suite
@@ -58,8 +58,7 @@ class Job:
         return case.repeat if self.repeat is None else self.repeat
 
 
-@dataclass(frozen=True, slots=True)
-class RunLimits:
+class RunLimits(msgspec.Struct, frozen=True):
     """Bounds on the whole run; `None` is no bound."""
 
     seconds: float | None = None
@@ -75,8 +74,7 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """How a run ended: `complete`, `interrupted`, `timed_out`, `budget_exceeded` or `failed`."""
 
     totals: RunTotals
@@ -84,22 +82,20 @@ class Outcome:
     seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class Earlier:
+class Earlier(msgspec.Struct):
     """What an earlier part of the same run has brought."""
 
-    done: set[ResultKey] = field(default_factory=set)
+    done: set[ResultKey] = msgspec.field(default_factory=set)
     """Results that are there, and are not run again."""
-    outcomes: dict[tuple[str, str], dict[tuple[str, str | None, int], str]] = field(
+    outcomes: dict[tuple[str, str], dict[tuple[str, str | None, int], str]] = msgspec.field(
         default_factory=dict
     )
     """By (suite key, target): how cases ended that others depend on."""
-    spent_usd: dict[str, float] = field(default_factory=dict)
+    spent_usd: dict[str, float] = msgspec.field(default_factory=dict)
     """By suite key; results that are run again are in it, for they were paid for."""
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(msgspec.Struct):
     totals: RunTotals
     write: Callable[[CaseResult], CaseResult]
     observer: Observer | None

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from muster.evals.case import DEFAULT_THRESHOLD
 from muster.evals.graders.base import (
@@ -28,8 +29,7 @@ from muster.importing import describe_failure
 __all__ = ("Graded", "ScoreRow", "aggregate_turns", "as_score", "grade_all")
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreRow:
+class ScoreRow(msgspec.Struct, frozen=True):
     """What one grader said: an element of `scores` in a result."""
 
     name: str
@@ -65,8 +65,7 @@ class ScoreRow:
         return row
 
 
-@dataclass(frozen=True, slots=True)
-class Graded:
+class Graded(msgspec.Struct, frozen=True):
     """What all graders of an answer said. With an `error`, `score` is 0 and means nothing."""
 
     score: float

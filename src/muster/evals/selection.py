@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+import msgspec
 
 from muster.errors import UsageError
 from muster.evals.case import Case, Suite
@@ -13,8 +14,7 @@ from muster.evals.case import Case, Suite
 __all__ = ("Selection",)
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """What the command line asks for; empty selects all."""
 
     tags: Sequence[str] = ()

@@ -7,8 +7,9 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
 from muster.evals.stats import percentile, wilson_interval
@@ -19,8 +20,7 @@ __all__ = ("Failure", "RunTotals", "SuiteTotals", "TargetTotals", "one_line", "r
 FAILURES_KEPT = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """A result worth looking at, with the reason in one line."""
 
     test_id: str
@@ -30,22 +30,21 @@ class Failure:
     reason: str
 
 
-@dataclass(slots=True)
-class TargetTotals:
+class TargetTotals(msgspec.Struct):
     """Sums over the results of one target."""
 
     target: str
     count: int = 0
     passed: int = 0
     failed: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = msgspec.field(default_factory=Counter)
     """Execution errors by kind."""
     score_sum: float = 0.0
     usage: TokenUsage | None = None
     cost_usd: float | None = None
     without_cost: int = 0
     """Answered results whose cost is unknown."""
-    latencies: array[float] = field(default_factory=lambda: array("d"))
+    latencies: array[float] = msgspec.field(default_factory=lambda: array("d"))
     """Milliseconds, of answered results."""
     fallbacks: int = 0
     _by_case: dict[tuple[str, str, str | None], list[int]] | None = None
@@ -143,8 +142,7 @@ class TargetTotals:
         }
 
 
-@dataclass(slots=True)
-class SuiteTotals:
+class SuiteTotals(msgspec.Struct):
     """How one suite went on one target; the full account is the target's."""
 
     suite: str

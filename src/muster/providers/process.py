@@ -6,18 +6,23 @@ any more. The child is reaped only after that, so that the group's number cannot
 somebody else in between.
 
 asyncio's own `create_subprocess_exec` starts a thread for each child on Python 3.11 and costs twice
-the CPU; here, a pidfd (Linux) tells of the exit, and a thread only where there is none.
+the CPU; here, a pidfd (Linux) tells of the exit, and a thread only where there is none. What a loop
+has to watch of all its children is watched in one place: registering each child with asyncio by
+itself costs as much as all the rest that is done for it here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import select
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -32,8 +37,7 @@ STDERR_TAIL_BYTES = 8192
 
 _CHUNK = 65_536
 _UNWATCHED_SECONDS = 0.01
-"""A short command is over before anybody has to look into its pipes; watching them costs as much
-as all the rest that is done for it here."""
+"""A short command is over before anybody has to look into its pipes."""
 
 _LEFT_IN_PIPE = 1 << 20
 """The most that Linux lets a pipe hold; nothing more can be left in it by a child that is gone."""
@@ -106,8 +110,9 @@ class _Child:
         "_pidfd",
         "_reaped",
         "_room",
-        "_watch_timer",
         "_watched",
+        "_watcher",
+        "began",
         "ended",
         "exit_code",
         "stderr",
@@ -126,7 +131,8 @@ class _Child:
         self._pid = 0
         self._pidfd = self._out = self._err = -1
         self._exited = self._reaped = self._watched = False
-        self._watch_timer: asyncio.TimerHandle | None = None
+        self._watcher = _watcher_of(loop)
+        self.began = loop.time()
         self._deadline: asyncio.TimerHandle | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
 
@@ -146,11 +152,9 @@ class _Child:
                     os.close(end)
         os.set_blocking(self._out, False)
         os.set_blocking(self._err, False)
-        self._watch_timer = self._loop.call_later(_UNWATCHED_SECONDS, self._watch_pipes)
         self._pidfd = _open_pidfd(self._pid)
-        if self._pidfd >= 0:
-            self._loop.add_reader(self._pidfd, self._on_exit)
-        else:
+        self._watcher.add(self, self._pidfd)
+        if self._pidfd < 0:
             threading.Thread(target=self._wait_in_thread, daemon=True).start()
 
     def stop_after(self, seconds: float) -> None:
@@ -184,7 +188,7 @@ class _Child:
         if self._exited:
             self._finish()
 
-    def _on_exit(self) -> None:
+    def on_exit(self) -> None:
         """The leader is gone, but not reaped. Of a group that was told to end, the others get
         their time too, as far as they can be seen: they hold one of the pipes open."""
         self._exited = True
@@ -203,10 +207,11 @@ class _Child:
         self._signal(signal.SIGKILL)
         self._reaped = True
         self._reap()
-        for timer in (self._watch_timer, self._deadline, self._kill_timer):
+        for timer in (self._deadline, self._kill_timer):
             if timer is not None:
                 timer.cancel()
         self._forget_pidfd()
+        self._watcher.remove(self)
         self._drain()
 
     def _reap(self) -> None:
@@ -223,17 +228,18 @@ class _Child:
     def _wait_in_thread(self) -> None:
         self._reap()
         with contextlib.suppress(RuntimeError):  # the loop is closed: `close` has done the rest
-            self._loop.call_soon_threadsafe(self._on_exit)
+            self._loop.call_soon_threadsafe(self.on_exit)
 
     def _forget_pidfd(self) -> None:
         if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
+            self._watcher.forget(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
 
     # --- the pipes ---
 
-    def _watch_pipes(self) -> None:
+    def watch_pipes(self) -> None:
+        """Read what the child writes from now on, as it comes."""
         self._watched = True
         self._loop.add_reader(self._out, self._read_stdout)
         self._loop.add_reader(self._err, self._read_stderr)
@@ -297,6 +303,71 @@ class _Child:
         return -1
 
 
+class _Watcher:
+    """Follows the children of one loop: tells each of its exit, and those that are not over soon
+    to watch their pipes. It has a descriptor and a timer only while there are children."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # The loop keeps its watcher, not the other way round.
+        self._loop = weakref.proxy(loop)
+        self._young: dict[_Child, None] = {}
+        self._by_pidfd: dict[int, _Child] = {}
+        self._exits: select.epoll | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, child: _Child, pidfd: int) -> None:
+        self._young[child] = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(child.began + _UNWATCHED_SECONDS, self._look_at_young)
+        if pidfd >= 0:
+            if self._exits is None:
+                self._exits = select.epoll()
+                self._loop.add_reader(self._exits.fileno(), self._tell)
+            self._exits.register(pidfd, select.EPOLLIN)
+            self._by_pidfd[pidfd] = child
+
+    def forget(self, pidfd: int) -> None:
+        if self._by_pidfd.pop(pidfd, None) is None or self._exits is None:
+            return
+        self._exits.unregister(pidfd)
+        if not self._by_pidfd:
+            self._loop.remove_reader(self._exits.fileno())
+            self._exits.close()
+            self._exits = None
+
+    def remove(self, child: _Child) -> None:
+        self._young.pop(child, None)
+
+    def _tell(self) -> None:
+        for pidfd, _ in self._exits.poll(0) if self._exits is not None else ():
+            if (child := self._by_pidfd.get(pidfd)) is not None:
+                child.on_exit()
+
+    def _look_at_young(self) -> None:
+        self._timer = None
+        grown = self._loop.time() - _UNWATCHED_SECONDS
+        while self._young:
+            child = next(iter(self._young))  # the oldest
+            if child.began > grown:
+                at = child.began + _UNWATCHED_SECONDS
+                self._timer = self._loop.call_at(at, self._look_at_young)
+                return
+            del self._young[child]
+            child.watch_pipes()
+
+
+_watchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watcher] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _watcher_of(loop: asyncio.AbstractEventLoop) -> _Watcher:
+    watcher = _watchers.get(loop)
+    if watcher is None:
+        watcher = _watchers[loop] = _Watcher(loop)
+    return watcher
+
+
 def _read(fd: int) -> bytes | None:
     """What is there; empty at the end; `None` when there is nothing yet."""
     try:
@@ -321,19 +392,13 @@ def _spawn(
     `posix_spawn` is the cheaper one, but can neither change the folder nor search another PATH
     than this process's own.
     """
-    if _is_here(cwd) and env.get(_PATH_VARIABLE) == os.environb.get(_PATH_VARIABLE):
-        return os.posix_spawnp(
-            argv[0],
-            argv,
-            env,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, out, 1),
-                (os.POSIX_SPAWN_DUP2, err, 2),
-            ],
-            setpgroup=0,
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores these two
-        )
+    path = env.get(_PATH_VARIABLE)
+    if _is_here(cwd) and path == os.environb.get(_PATH_VARIABLE):
+        program = _found(argv[0], path)
+        if program is not None:
+            with contextlib.suppress(OSError):  # moved, or something else: let the search say
+                return _posix_spawn(os.posix_spawn, program, argv, env, (out, err))
+        return _posix_spawn(os.posix_spawnp, argv[0], argv, env, (out, err))
     process = subprocess.Popen(  # noqa: S603
         argv,
         env=env,
@@ -346,6 +411,40 @@ def _spawn(
     )
     process.returncode = 0  # it is reaped here, not by subprocess
     return process.pid
+
+
+def _posix_spawn(
+    spawn: Callable[..., int],
+    program: str,
+    argv: list[str],
+    env: Mapping[bytes, bytes],
+    pipes: tuple[int, int],
+) -> int:
+    return spawn(
+        program,
+        argv,
+        env,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, pipes[0], 1),
+            (os.POSIX_SPAWN_DUP2, pipes[1], 2),
+        ],
+        setpgroup=0,
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores these two
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _found(name: str, path: bytes | None) -> str | None:
+    """Where on `path` the program is, looked up once: the search costs the child a failing `exec`
+    in each folder before. `None` if that cannot be told, or depends on the working folder."""
+    if "/" in name or not path:
+        return None
+    for folder in os.fsdecode(path).split(os.pathsep):
+        program = f"{folder}/{name}"
+        if os.access(program, os.X_OK) and os.path.isfile(program):
+            return program if os.path.isabs(folder) else None
+    return None
 
 
 def _is_here(cwd: Path | None) -> bool:

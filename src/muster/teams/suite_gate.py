@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from muster.evals.graders.base import GradeContext
 from muster.evals.scoring import Graded, grade_all

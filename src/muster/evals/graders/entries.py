@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from muster.config.document import Document, Location
 from muster.errors import Problem
@@ -42,8 +43,7 @@ class EntryPlace(NamedTuple):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
+class Common(msgspec.Struct, frozen=True):
     """The common fields of an entry."""
 
     name: str | None = None

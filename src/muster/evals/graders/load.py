@@ -6,11 +6,11 @@ Everything that is wrong is told at once, with file, line and column.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 
 from muster.config.document import Document, Location
@@ -73,8 +73,7 @@ def bind_graders(
     return tuple(binder.bound)
 
 
-@dataclass(slots=True)
-class _Type:
+class _Type(msgspec.Struct):
     """What an entry's `type` stands for."""
 
     name: str
@@ -90,8 +89,7 @@ class _Type:
         return model if isinstance(model, _MODEL) else None
 
 
-@dataclass(slots=True)
-class _Binder:
+class _Binder(msgspec.Struct):
     place: EntryPlace
     """The list that the graders are asked for; templates lead to others."""
     registry: Registry[GraderFactory]
@@ -100,8 +98,8 @@ class _Binder:
     substitute: Callable[[object], object] | None
     warnings: list[str] | None
     templates: TemplateFiles
-    bound: list[BoundGrader] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    bound: list[BoundGrader] = msgspec.field(default_factory=list)
+    problems: list[Problem] = msgspec.field(default_factory=list)
 
     def add_list(self, entries: object, place: EntryPlace) -> None:
         if not isinstance(entries, list | tuple):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from decimal import Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 from pydantic import AfterValidator
 
 from muster.config.validation import FileModel
@@ -59,8 +59,7 @@ _SEPARATORS = str.maketrans("\u2212", "-", ",_ \u00a0\u202f\u2009")
 _EXACT = Context(prec=50, traps=[])
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """A number found in a text, and the text it was read from."""
 
     value: Decimal

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from muster.config.document import Document, Place
 from muster.errors import ConfigError, Problem, nearest
@@ -29,15 +30,14 @@ _FEW_IDS = 5_000
 """Up to so many, the nearest is looked for when one is not found."""
 
 
-@dataclass(slots=True)
-class Checked:
+class Checked(msgspec.Struct):
     """What the first pass found."""
 
     cases: Callable[[], Iterator[Case]]
     count: int = 0
     repeats: int = 0
     has_turns: bool = False
-    targets: dict[str, None] = field(default_factory=dict)
+    targets: dict[str, None] = msgspec.field(default_factory=dict)
     """Those that single cases name."""
     dependencies: frozenset[str] = frozenset()
     skipped: tuple[str, ...] = ()
@@ -54,8 +54,7 @@ def check_cases(
     return _Pass(tests, builder, skip_invalid).run()
 
 
-@dataclass(slots=True)
-class _Dependent:
+class _Dependent(msgspec.Struct):
     """A test that depends on others."""
 
     number: int

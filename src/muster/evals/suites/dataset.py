@@ -13,7 +13,6 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias
 
@@ -40,8 +39,7 @@ _KNOWN = (
 )
 
 
-@dataclass(slots=True)
-class Row:
+class Row(msgspec.Struct):
     """One test as it was written: `data`, which stands at `location` in `document`."""
 
     data: dict[str, Any]
@@ -239,8 +237,7 @@ def _folder(folder: Path, root: Path | None) -> RowSource:
 # --- JSONL ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class JsonLines:
+class JsonLines(msgspec.Struct, frozen=True):
     """One JSON object a line; blank lines are skipped."""
 
     path: Path
@@ -279,8 +276,7 @@ class JsonLines:
 # --- whole files of tests -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Rows:
+class _Rows(msgspec.Struct, frozen=True):
     """Tests that were read as a whole; in the place of one that cannot be read, its problems."""
 
     paths: tuple[Path, ...]
@@ -302,8 +298,7 @@ class _Rows:
                     on_problem(problem)
 
 
-@dataclass(frozen=True)
-class _Chain:
+class _Chain(msgspec.Struct, frozen=True):
     """Several sources, one after the other."""
 
     sources: tuple[RowSource, ...]

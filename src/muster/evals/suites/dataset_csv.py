@@ -12,10 +12,11 @@ import csv
 import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
+
+import msgspec
 
 from muster.config.document import Document, Mark
 from muster.errors import ConfigError, Problem, field_path, nearest
@@ -32,8 +33,7 @@ _EXPECTED = re.compile(r"__expected(\d*)\Z")
 _CONFIG = re.compile(r"__config:(__expected\d*):(\w+)\Z")
 
 
-@dataclass(frozen=True)
-class _Header:
+class _Header(msgspec.Struct, frozen=True):
     """The columns' names by what they are for; numbers are places in a record."""
 
     names: tuple[str, ...]
@@ -117,8 +117,7 @@ class _CsvDocument(Document):
         return [at for at in self._header.expected if cells[at].strip()]
 
 
-@dataclass(frozen=True)
-class CsvRows:
+class CsvRows(msgspec.Struct, frozen=True, dict=True):
     """The tests of a CSV file (RFC 4180; the first record names the columns)."""
 
     path: Path

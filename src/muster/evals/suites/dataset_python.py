@@ -15,7 +15,6 @@ import tempfile
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,7 @@ def generated_rows(path: Path, function: str | None, *, safe: bool) -> Generated
     return rows
 
 
-@dataclass(frozen=True)
-class _Origin:
+class _Origin(msgspec.Struct, frozen=True):
     """The function that made a row."""
 
     path: Path

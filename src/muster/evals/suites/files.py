@@ -8,9 +8,10 @@ makes tests. `promptfooconfig.yaml` is read as it is.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from muster.config.document import Document, Place, read_yaml
 from muster.errors import ConfigError, Problem
@@ -28,11 +29,10 @@ SuiteFileKind = "YAML, JSON, JSONL, CSV, file.py:function or promptfooconfig.yam
 """The kinds there are, for messages."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawSuite:
+class RawSuite(msgspec.Struct, frozen=True, kw_only=True):
     """A suite's file: its mapping as written, and the tests where they are not in it."""
 
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
     place: Place
     rows: RowSource | None = None
     tests: list[Any] | None = None

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from muster.config.document import Place, read_text
 from muster.evals.case import Case
 from muster.evals.suites.layers import SuiteSettings, wanted_prompts
@@ -69,7 +71,9 @@ class InputMaker:
             if not asked:
                 test.complain(_NO_INPUT)
         messages, files = take_files(head + self._wrapped(test, own))
-        return replace(base, input=messages, input_files=base.input_files + files, prompt=label)
+        return structs.replace(
+            base, input=messages, input_files=base.input_files + files, prompt=label
+        )
 
     def _suite_input(self, test: RawTest) -> tuple[Message, ...]:
         """The suite's own input, which comes before the test's."""

@@ -6,9 +6,10 @@ Each is a `Layer`; the nearer one wins, lists of assertions and metadata add up.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from muster.config.document import Place, read_text, read_yaml
 from muster.errors import ConfigError
@@ -102,8 +103,7 @@ class Binder:
         return GraderList(entries, place, None if varies else shared)
 
 
-@dataclass(frozen=True, slots=True)
-class GraderList:
+class GraderList(msgspec.Struct, frozen=True):
     """A list of assertions; `shared` are its graders when they are the same for all tests."""
 
     entries: list[Any]
@@ -111,13 +111,12 @@ class GraderList:
     shared: tuple[BoundGrader, ...] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
     """What tests take where they say nothing."""
 
-    vars: Mapping[str, Any] = field(default_factory=dict)
+    vars: Mapping[str, Any] = msgspec.field(default_factory=dict)
     graders: tuple[GraderList, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = msgspec.field(default_factory=dict)
     tags: tuple[str, ...] = ()
     threshold: float | None = None
     repeat: int | None = None
@@ -130,8 +129,7 @@ class Layer:
     response_schema: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteSettings:
+class SuiteSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a suite says for all its tests."""
 
     name: str
@@ -145,7 +143,7 @@ class SuiteSettings:
     prompts: tuple[Prompt, ...] = ()
     files_in_vars: bool = False
     """v5: a variable `file://…` is that file's content."""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def over(upper: Layer, lower: Layer) -> Layer:

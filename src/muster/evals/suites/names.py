@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from muster.config.document import Document, Location, Mark, Place
 from muster.config.validation import FileModel
@@ -39,23 +40,21 @@ Told = Callable[[str, str, Place], None]
 """Told of an old name: as written, as it is called now, and where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(msgspec.Struct, frozen=True):
     """The names of one kind of mapping."""
 
     fields: frozenset[str]
-    synonyms: Mapping[str, str] = field(default_factory=dict)
+    synonyms: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Other names that are as good."""
-    old: Mapping[str, str] = field(default_factory=dict)
+    old: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Names that are warned of."""
-    foreign: Mapping[str, str] = field(default_factory=dict)
+    foreign: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Fields that Muster does not know what to do with, and what to do instead."""
-    inner: Mapping[str, Level] = field(default_factory=dict)
+    inner: Mapping[str, Level] = msgspec.field(default_factory=dict)
     """Levels of the mappings, or lists of mappings, within."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tidied:
+class Tidied(msgspec.Struct, frozen=True):
     """A mapping under the names of today, and where its values stand."""
 
     data: dict[str, Any]

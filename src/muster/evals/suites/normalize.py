@@ -8,10 +8,10 @@ its `run`, `options` and `execution`, the scenario's `config`, `default_test`, t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from muster.config.document import Location, Place

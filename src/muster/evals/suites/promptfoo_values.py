@@ -11,9 +11,10 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from muster.config.document import Document, Location, Mark, read_text, read_yaml
 from muster.errors import ConfigError, Problem
@@ -62,18 +63,17 @@ class MovedDocument(Document):
         return now
 
 
-@dataclass(slots=True)
-class Translator:
+class Translator(msgspec.Struct):
     """Translates values of `document`. A value's place is given twice: `old`, where it stands, and
     `new`, where it goes to in the result."""
 
     document: Document
     base_dir: Path
     root: Path | None
-    moved: dict[Location, Location] = field(default_factory=dict)
+    moved: dict[Location, Location] = msgspec.field(default_factory=dict)
     """What stands elsewhere in the result: new locations by which old ones."""
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    problems: list[Problem] = msgspec.field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def complain(self, old: Location, message: str, *, of_key: bool = False) -> None:
         """Note a mistake at `old`."""
@@ -256,8 +256,7 @@ class Translator:
             return {}
 
 
-@dataclass(frozen=True)
-class PromptfooRows:
+class PromptfooRows(msgspec.Struct, frozen=True):
     """The rows of a data set that a promptfoo configuration names, translated one by one."""
 
     source: RowSource

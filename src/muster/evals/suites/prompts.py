@@ -12,9 +12,11 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from muster.config.document import Place, parse_yaml, read_text
 from muster.errors import ConfigError, Problem, nearest
@@ -33,8 +35,7 @@ _NOT_DONE = ("command", "function", "function_file", "config", "transform")
 _KNOWN = ("id", "label", "raw", "path", "prefix", "suffix")
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True):
     """A template; `render(vars, unknown)` gives text or a list of raw messages."""
 
     label: str

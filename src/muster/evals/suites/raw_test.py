@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from muster.config.document import Place
 from muster.errors import ConfigError, Problem
@@ -17,8 +18,7 @@ from muster.evals.suites.variables import fill_vars
 __all__ = ("RawTest",)
 
 
-@dataclass(slots=True)
-class RawTest:
+class RawTest(msgspec.Struct):
     """A test that was read and validated, its variables known but not yet filled in."""
 
     entry: TestEntry
@@ -30,7 +30,7 @@ class RawTest:
     skip_defaults: bool
     vars: Mapping[str, Any]
     notes: Notes
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = msgspec.field(default_factory=list)
 
     def complain(self, message: str) -> None:
         """Note a mistake of the test as a whole."""

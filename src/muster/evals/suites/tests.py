@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from muster.config.document import Place
 from muster.config.validation import validate
@@ -20,8 +21,7 @@ from muster.evals.suites.notes import Notes
 __all__ = ("CasesInMemory", "Part", "References", "TestList", "scenarios_of")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """Tests from one place; `layer` is what a scenario gives them."""
 
     rows: RowSource
@@ -100,8 +100,7 @@ class CasesInMemory:
             update(text.encode())
 
 
-@dataclass(frozen=True, slots=True)
-class _Inline:
+class _Inline(msgspec.Struct, frozen=True):
     """Tests written in the suite."""
 
     place: Place
@@ -131,8 +130,7 @@ def _not_a_test(item: Any) -> str:
     return f"expected a test (a mapping), found {kind[:60]}"
 
 
-@dataclass(frozen=True, slots=True)
-class References:
+class References(msgspec.Struct, frozen=True):
     """Finds what `tests:` refers to."""
 
     base_dir: Path
