@@ -9,6 +9,7 @@ manifest and starting the MCP server are not in the times.
 from __future__ import annotations
 
 import asyncio
+import gc
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any
 from measure import Row, command_line, folder, tell
 from templates import SIMPLE, per_second
 
+from muster.cli.run import COLLECT_AFTER
 from muster.teams.launch import LaunchOptions, launch, prepare
 from muster.teams.template import Template
 from muster.teams.watching import RunEvent
@@ -102,6 +104,8 @@ def tools(server: Path) -> str:
 async def run(manifest: Path, mock: dict[str, Any], heard: Callable[[RunEvent], None]) -> float:
     """Seconds of the run itself, as the engine counts them."""
     prepared = prepare(LaunchOptions(file=manifest, provider="mock", mock=mock))
+    gc.freeze()  # these two as the command `muster run` does
+    gc.set_threshold(COLLECT_AFTER)
     launched = await launch(prepared, on_event=heard)
     if launched.outcome.reason != "Succeeded":
         raise SystemExit(f"{manifest.name}: {launched.outcome.error}")
@@ -113,8 +117,12 @@ def ignore(_: RunEvent) -> None:
 
 
 def median(rounds: int, manifest: Path, mock: dict[str, Any]) -> float:
-    """Of the rounds; one before them is not counted."""
-    found = [asyncio.run(run(manifest, mock, ignore)) for _ in range(rounds + 1)]
+    """Of the rounds; one before them is not counted. Each finds the memory as the first does: what
+    the one before has left is not collected within it."""
+    found = []
+    for _ in range(rounds + 1):
+        gc.collect()
+        found.append(asyncio.run(run(manifest, mock, ignore)))
     return statistics.median(found[1:])
 
 

@@ -324,6 +324,19 @@ class Limits:
 _NO_LIMITS = Limits()
 
 
+class TurnWatch(Protocol):
+    """Who counts the turns of a request while they are made: is asked before each, and told after
+    it. The tool loop of chat models knows of it; other providers need not."""
+
+    def output_allowed(self) -> int | None:
+        """Tokens that the next turn may answer with; `None` is no limit."""
+        ...
+
+    def turn_ended(self, usage: TokenUsage | None, cost_usd: float | None, /) -> None:
+        """A turn has been answered; `None` is not known."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRequest:
     """One question, with all that may be needed to answer it.
@@ -332,7 +345,8 @@ class ProviderRequest:
     """
 
     question: str
-    """The task's prompt, or the case's input: the last user message."""
+    """The task's prompt, or the case's input: the last user message. Empty when `messages` end with
+    the results of tools that whoever asks has called: a chat model goes on from these."""
     system_prompt: str | None = None
     guidelines: str | None = None
     """Evaluation guidelines, shown to the model after the system prompt."""
@@ -350,6 +364,9 @@ class ProviderRequest:
     on_chunk: OnChunk | None = None
     """Called with each piece of text as it comes; `None`: do not stream."""
     limits: Limits = _NO_LIMITS
+    watch: TurnWatch | None = None
+    """With it, `call_tool` gets every call as the model made it: also one of a tool that is not
+    there, or with arguments that are no object; it refuses them itself."""
     response_schema: Mapping[str, Any] | None = None
     """JSON Schema that the answer must satisfy, for providers with structured output."""
     metadata: Mapping[str, str] = field(default_factory=lambda: _EMPTY)

@@ -204,10 +204,10 @@ def test_inputs(team: Project, given: tuple[str, ...], topic: str) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("[1, 2]", "--input must be a JSON object, found list"),
+        ("[1, 2]", "--input [1, 2]: expected a JSON object, found a list"),
         ("{nope", "not JSON"),
         ("nope", "expected JSON, KEY=VALUE or @FILE"),
-        ("@nope.json", "--input @nope.json: cannot be read"),
+        ("@nope.json", "--input @nope.json: No such file or directory"),
     ],
 )
 def test_wrong_inputs(team: Project, given: str, told: str) -> None:

@@ -137,7 +137,7 @@ def test_a_helm_template(project: Project) -> None:
 def test_an_input_that_is_a_list(project: Project) -> None:
     team = TEAM + '  pipeline: [{role: ask, inputs: {prompt: "x"}}]\n'
     assert refused(project, team, "--input", "[1]") == (
-        "error: --input must be a JSON object, found list\n"
+        "error: --input [1]: expected a JSON object, found a list\n"
     )
 
 

@@ -110,6 +110,19 @@ def go_on(project: Project, *arguments: str) -> Ended:
     return project.run(*arguments)
 
 
+def beside(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command that ends while another one goes on."""
+    return subprocess.run(
+        project.command(*arguments),
+        cwd=project.root,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
 def test_ctrl_c_is_an_ordinary_end(team: Project) -> None:
     process = hanging(team, "--watch")
     process.send_signal(signal.SIGINT)
@@ -160,14 +173,7 @@ def test_a_run_that_was_killed_goes_on(team: Project) -> None:
 
 def test_a_run_that_goes_on_is_not_taken_over(team: Project) -> None:
     process = hanging(team)
-    ended = subprocess.run(
-        team.command("run", "--resume", "latest"),
-        cwd=team.root,
-        env=team.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = beside(team, "run", "--resume", "latest")
     assert ended.returncode == 2
     assert f"is running in process {process.pid}" in ended.stderr
     process.send_signal(signal.SIGTERM)
@@ -198,14 +204,7 @@ def test_a_changed_file_is_refused(team: Project) -> None:
 
 def test_a_run_that_is_cancelled(team: Project) -> None:
     process = hanging(team)
-    cancelled = subprocess.run(
-        team.command("runs", "cancel", "latest"),
-        cwd=team.root,
-        env=team.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    cancelled = beside(team, "runs", "cancel", "latest")
     assert cancelled.returncode == 0
     ended = team.finish(process)
     assert ended.code == 143
@@ -307,14 +306,7 @@ def test_an_approval_from_elsewhere_ends_the_question(project: Project) -> None:
     project.write("team.yaml", ASKS)
     terminal = Terminal(project, "run", "team.yaml")
     terminal.read("approve? [y/N]")
-    approve = subprocess.run(
-        project.command("approve", "latest", "gate", "--comment", "fine"),
-        cwd=project.root,
-        env=project.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    approve = beside(project, "approve", "latest", "gate", "--comment", "fine")
     assert approve.returncode == 0, approve.stderr
     assert terminal.end() == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -73,7 +74,6 @@ replies:
   - {role: second, contains: slow, delay: 60, text: late}
   - {role: second, text: done}
   - {role: first, text: begun}
-  - {role: say, text: said}
 """
 
 
@@ -326,3 +326,56 @@ def test_the_standard_input_is_refused(served: Project) -> None:
     ended = served.run("up", "-", "--mock")
     assert ended.code == 2
     assert "events are served from a file" in ended.err
+
+
+def test_a_script_that_speaks_for_nobody(served: Project) -> None:
+    served.write("script.yaml", "replies: [{role: secnd, text: x}]")
+    ended = served.run("up", "team.yaml", "--script", "script.yaml", "--port", "0")
+    assert ended.code == 2
+    assert ended.err == (
+        'error: script.yaml:1:18: replies[0].role: the team has no role "secnd" '
+        '(did you mean "second"?)\n'
+    )
+
+
+def test_a_changed_file_is_served_and_runs_keep_what_they_began_with(served: Project) -> None:
+    """Each run has the definition of its time: its prompts, and the hash in the journal."""
+    served.write("script.yaml", SCRIPT.replace("delay: 60", "delay: 1.5"))
+    server = Server(served)
+    _, told = server.post("slow")
+    (old,) = told["runs"]
+    wait_until(lambda: rows(served, "SELECT 1 FROM steps WHERE name = 'second'"))
+    served.write("team.yaml", TEAM.replace("then {{", "and then {{") + CRON)
+    server.line("reloaded")
+    server.line("serving", "tick")
+    status, answer = server.post("x", "?mode=sync")
+    assert (status, answer["output"]) == (200, "done")
+    server.line("succeeded", "tick")
+    assert server.line("succeeded", "hook", 2)
+    assert server.end() == 0
+    prompts = rows(served, "SELECT run_id, prompt FROM steps WHERE name = 'second' ORDER BY id")
+    asked = dict(prompts)
+    assert "and then" not in asked[old]
+    assert "and then x" in asked[answer["run"]]
+    hashes = dict(rows(served, "SELECT id, definition_hash FROM runs WHERE parent IS NULL"))
+    first, second = (
+        hashlib.sha256(text.encode()).hexdigest()
+        for text in (TEAM, TEAM.replace("then {{", "and then {{") + CRON)
+    )
+    assert (hashes[old], hashes[answer["run"]]) == (first, second)
+
+
+def test_a_bad_change_is_told_and_served_past(served: Project) -> None:
+    server = Server(served)
+    served.write("team.yaml", TEAM.replace("role: second", "role: secnd"))
+    told = server.line("not reloaded")["text"]
+    assert told.startswith("as before: team.yaml:11:")
+    assert '"secnd"' in told
+    status, answer = server.post("x", "?mode=sync")
+    assert (status, answer["output"]) == (200, "done")
+    served.write("team.yaml", TEAM.replace("name: hook}", "name: hooked}"))
+    server.line("serving", "hooked")
+    assert server.post("x")[0] == 401
+    assert server.end() == 0
+    ((stored,),) = rows(served, "SELECT definition_hash FROM runs")
+    assert stored == hashlib.sha256(TEAM.encode()).hexdigest()

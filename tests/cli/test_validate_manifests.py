@@ -45,7 +45,6 @@ def test_a_good_one(project: Project) -> None:
 def test_a_folder_is_one_set(project: Project) -> None:
     project.write("app/team.yaml", TEAM)
     project.write("app/agents.yaml", AGENT)
-    project.write("app/team.test.yaml", "tests: []")
     assert project.run("validate", "app").out.splitlines() == GOOD
     ended = project.run("validate", "app/team.yaml")
     assert ended.code == 2
@@ -167,3 +166,44 @@ def test_values_and_warnings(project: Project) -> None:
     assert 'kind "Deployment" of apps/v1 means nothing here' in ended.err
     strict = project.run("validate", "team.yaml", "--values", "values", "--max-warnings", "0")
     assert strict.code == 2
+
+
+def test_tests_of_teams_are_checked(project: Project) -> None:
+    project.write("app/team.yaml", f"{TEAM}    ---{AGENT}")
+    project.write("app/team.test.yaml", "tests: [{name: a}, {name: b}]")
+    ended = project.run("validate", "app/team.test.yaml")
+    assert (ended.code, ended.text) == (0, "ok  app/team.test.yaml: 2 tests of app/team.yaml\n")
+    ended = project.run("validate", "app")
+    assert ended.out.splitlines() == [
+        "ok  app/team.test.yaml: 2 tests of app/team.yaml",
+        "app:",
+        *GOOD,
+    ]
+    project.write("app/team.test.yaml", "replies: [{role: reserch, text: x}]")
+    told = (
+        'app/team.test.yaml:1:18: replies[0].role: the team has no role "reserch" '
+        '(did you mean "research"?)\n'
+    )
+    for path in ("app", "app/team.test.yaml", "."):
+        ended = project.run("validate", path)
+        assert (ended.code, ended.err) == (2, told)
+
+
+def test_tests_that_cannot_be_read_or_have_no_team(project: Project) -> None:
+    project.write("a.test.yaml", "tests: [{name: x}]")
+    project.write("b.yaml", f"{TEAM}    ---{AGENT}")
+    project.write("b.test.yaml", "tests: {}")
+    ended = project.run("validate", "a.test.yaml", "b.test.yaml")
+    assert ended.code == 2
+    assert ended.err.splitlines() == [
+        "a.test.yaml: the team that these tests are of is not there: a.yaml",
+        "b.test.yaml:1:8: tests: expected a list, found a mapping",
+    ]
+
+
+def test_what_is_wrong_with_a_team_is_told_once(project: Project) -> None:
+    project.write("team.yaml", TEAM)
+    project.write("team.test.yaml", "tests: [{name: a}, {name: b}]")
+    ended = project.run("validate")
+    assert ended.code == 2
+    assert ended.text.count("references unknown ArkAgent") == 1

@@ -42,7 +42,7 @@ KINDS |= {"replay", "function"}
         ("function:pkg.mod:answer", "function", {"function": "pkg.mod:answer"}),
         ("mock", "mock", {}),
         ("echo", "echo", {}),
-        ("codex", "codex", {}),
+        ("codex-sdk", "codex-sdk", {}),
         ("openai:codex-sdk:gpt-5", "codex-sdk", {}),
         ("agentv:openai:gpt", "agentv", {}),
         ("google:gemini-pro", "google", {"model": "gemini-pro"}),

@@ -118,3 +118,13 @@ def test_secrets_of_a_configuration() -> None:
         "retries": 3,
     }
     assert "sk-12345" not in repr(target)
+
+
+def test_secrets_may_be_learned_later() -> None:
+    masker = Masker(())
+    assert not masker
+    assert masker.mask("the first-secret") == "the first-secret"
+    masker.add(["first-secret"])
+    masker.add(["first-secret-and-more"])
+    assert masker.mask("a first-secret, a first-secret-and-more") == f"a {MASK}, a {MASK}"
+    assert masker.found_in(b"first-secret")

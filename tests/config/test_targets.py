@@ -573,7 +573,7 @@ def test_secrets_do_not_come_out_in_messages(root: Path) -> None:
 
 def test_unknown_providers_are_told_with_their_places(root: Path) -> None:
     found = catalog(
-        root, "targets:\n  - name: a\n    provider: openia\n  - {name: b, provider: codex}\n"
+        root, "targets:\n  - name: a\n    provider: openia\n  - {name: b, provider: codex-sdk}\n"
     )
     with pytest.raises(ConfigError) as caught, found.locating(found.resolve("a")):
         raise UnknownName('unknown provider "openia"')
@@ -581,8 +581,8 @@ def test_unknown_providers_are_told_with_their_places(root: Path) -> None:
         f'{found.path}:3:15: targets[0].provider: unknown provider "openia"'
     )
     with pytest.raises(ConfigError) as caught, found.locating(found.resolve("b")):
-        raise UnknownName('unknown provider "codex"')
-    assert '"codex" is a kind of AgentV\'s that Muster does not have' in str(caught.value)
+        raise UnknownName('unknown provider "codex-sdk"')
+    assert '"codex-sdk" is a kind of AgentV\'s that Muster does not have' in str(caught.value)
     with (
         pytest.raises(ConfigError, match=r":2:5: targets\[0\]: broken"),
         found.locating(found.resolve("a")),

@@ -71,8 +71,51 @@ def test_every_mistake_is_told_with_its_place() -> None:
         'f.yaml:2:3: it.name: "name" is required',
         'f.yaml:2:17: it.inner.size: expected integer, found "many"',
         "f.yaml:2:29: it.inner.kind: expected 'small' or 'large', found \"huge\"",
-        "f.yaml:3:11: it.either: expected integer, found a mapping",
+        "f.yaml:3:11: it.either: expected integer or a list, found a mapping",
     ]
+
+
+class Odd(FileModel):
+    mapping: dict[str, int] = Field(default_factory=dict)
+    model: Inner = Inner()
+    words: list[str] = Field(default_factory=list, min_length=1, max_length=2)
+    pair: tuple[int, int] = (0, 0)
+    flag: bool = False
+    whole: int = 0
+    number: float = 0
+    code: str = Field("ab", min_length=2, max_length=3, pattern="[a-z]+")
+    none: None = None
+    share: float = Field(0, ge=0, lt=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("mapping: 1", "mapping: expected a mapping, found 1"),
+        ("model: text", 'model: expected a mapping, found "text"'),
+        ("model:", "model: expected a mapping, found nothing"),
+        ("words: {}", "words: expected a list, found a mapping"),
+        ("words: []", "words: expected at least 1 item, found 0"),
+        ("words: [a, b, c]", "words: expected at most 2 items, found 3"),
+        ("pair: [1]", 'pair[1]: "1" is required'),
+        ("flag: 3", "flag: expected true or false, found 3"),
+        ("flag: maybe", 'flag: expected true or false, found "maybe"'),
+        ("whole: 1.5", "whole: expected integer, found 1.5"),
+        ("number: much", 'number: expected number, found "much"'),
+        ("code: a", 'code: expected at least 2 characters, found "a"'),
+        ("code: abcd", 'code: expected at most 3 characters, found "abcd"'),
+        ("code: '77'", 'code: expected a text that matches [a-z]+, found "77"'),
+        ("none: 1", "none: expected nothing, found 1"),
+        ("share: 1", "share: expected less than 1, found 1"),
+        ("share: -1", "share: expected greater than or equal to 0, found -1"),
+    ],
+)
+def test_what_was_expected_is_said_in_words_of_people(text: str, told: str) -> None:
+    document = parse_yaml(text)
+    with pytest.raises(ConfigError) as caught:
+        validate(Odd, document.data, document)
+    message = str(caught.value)
+    assert message.partition(": ")[2] == told
 
 
 def test_what_is_good_is_returned() -> None:

@@ -134,3 +134,27 @@ def test_whoever_is_cancelled_while_waiting_takes_no_place() -> None:
         assert not await budget.enter()
 
     virtual(main())
+
+
+def test_what_a_call_costs_at_most_is_reserved() -> None:
+    async def main() -> None:
+        budget = MoneyBudget(1.0)
+        assert await budget.enter(0.4)
+        assert await budget.enter(0.4)
+        third = asyncio.create_task(budget.enter(0.4))
+        await asyncio.sleep(1)
+        assert not third.done()
+        assert round(budget.left, 9) == 0.2
+        budget.leave(0.1, 0.4)
+        assert await third
+        budget.leave(0.4, 0.4)
+        budget.leave(0.4, 0.4)
+        assert await budget.enter(0.4)  # more than is left, but nobody else is under way
+        alone = asyncio.create_task(budget.enter(0.01))
+        await asyncio.sleep(1)
+        assert not alone.done()
+        budget.leave(0.1, 0.4)
+        assert not await alone
+        assert round(budget.spent, 9) == 1.0
+
+    virtual(main())

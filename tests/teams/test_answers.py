@@ -13,6 +13,7 @@ from team_parts import Ran, Said, run, run_async, says, write_team
 
 from muster.provider import BadRequest, ProviderRequest
 from muster.store.journal import Journal
+from muster.teams.watching import RunEvent
 
 SCHEMA = '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}'
 
@@ -294,6 +295,27 @@ async def test_a_person_refuses(tmp_path: Path) -> None:
     assert ran.end[:2] == ("failed", "Rejected")
     assert ran.statuses == {"w": "succeeded", "gate": "failed", "z": "pending"}
     assert ran.step("gate").error_kind == "rejected"
+
+
+def test_what_is_said_here_is_heard_at_once(tmp_path: Path) -> None:
+    """In virtual time: without waiting for the next look at the journal."""
+    times: list[float] = []
+
+    def now() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def ask(step: str, message: str) -> bool:
+        await asyncio.sleep(0.1)
+        times.append(now())
+        return True
+
+    def on_event(event: RunEvent) -> None:
+        if (event.kind, event.step) == ("step_done", "gate"):
+            times.append(now())
+
+    assert run(asks(tmp_path), ask_approval=ask, on_event=on_event).end[0] == "succeeded"
+    said, heard = times
+    assert heard - said < 0.01
 
 
 @pytest.mark.parametrize(("word", "status"), [("approve", "succeeded"), ("reject", "failed")])

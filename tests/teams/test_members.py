@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from team_parts import Ran, Said, run, says, write_team
+from team_parts import Ran, Said, run, run_async, says, write_team
 
 from muster.errors import ConfigError
 from muster.provider import BadRequest, ProviderRequest
+from muster.store.journal import Journal, journal_path
 from muster.store.records import RunRecord
 
 
@@ -150,6 +152,44 @@ def test_inputs_of_the_same_names_go_there(tmp_path: Path) -> None:
     more = inner % "inputs: [{name: x}, {name: y, required: true}]"
     file = write_team(tmp_path, spec, agents="a b", more=more)
     assert run(file, team="t").prompts[0] == "prompt: left-right\n"
+
+
+async def cancelled_inside(file: Path, **options: Any) -> tuple[Ran, float]:
+    """The run, and the seconds that went by after somebody cancelled the run of its inner team."""
+    asked = asyncio.Event()
+
+    async def hangs() -> str:
+        asked.set()
+        return await asyncio.get_running_loop().create_future()
+
+    def script(request: ProviderRequest) -> Said:
+        return says('{"v": "hi"}') if request.eval_case_id == "first" else hangs()
+
+    running = asyncio.ensure_future(run_async(file, script, **options))
+    await asyncio.wait_for(asked.wait(), 30)
+    with Journal.open(journal_path(file.parent)) as journal:  # as `muster runs cancel` does
+        (inner,) = [run for run in journal.runs() if run.parent is not None]
+        journal.request_cancel(inner.id)
+    began = time.perf_counter()
+    return await asyncio.wait_for(running, 30), time.perf_counter() - began
+
+
+async def test_its_run_can_be_cancelled_alone(tmp_path: Path) -> None:
+    ran, seconds = await cancelled_inside(nested(tmp_path, step=", retry: 3"), team="t")
+    inner = the_inner(ran)
+    assert ran.end == (
+        "failed",
+        "StepFailed",
+        f'step "sub": team "inner" was cancelled by `muster runs cancel` (run {inner.id})',
+    )
+    assert ran.step("sub").error_kind == "cancelled"
+    told = (inner.status, inner.reason, inner.error)
+    assert told == ("cancelled", "Cancelled", "cancelled by `muster runs cancel`")
+    assert [(row.name, row.status) for row in ran.rows(inner.id)] == [("one", "failed")]
+    assert seconds < 3  # it looks four times a second
+    again = await run_async(tmp_path / "team.yaml", resume=ran.id)
+    assert again.end[0] == "succeeded"
+    assert the_inner(again).status == "succeeded"
 
 
 # --- tasks that are handed on -------------------------------------------------------------------

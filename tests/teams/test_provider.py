@@ -154,7 +154,7 @@ def test_what_was_said_before_is_told_and_steps_of_earlier_turns_are_not(place: 
 
 
 def test_images_are_refused(place: Place) -> None:
-    with pytest.raises(BadRequest, match="a team takes text: it cannot be shown images"):
+    with pytest.raises(BadRequest, match=r'does not support images, and the request has 1 image'):
         place.ask("bees", images=(ImagePart("data:image/png;base64,AA=="),))
 
 
@@ -208,6 +208,11 @@ def test_what_a_failed_run_has_used_is_counted(place: Place) -> None:
 def test_a_request_bounds_its_own_run(place: Place) -> None:
     with pytest.raises(BudgetExceeded, match='step "write": token budget of 60 of the request'):
         place.ask('{"topic": "bees"}', limits=Limits(max_total_tokens=60))
+
+
+def test_a_request_bounds_the_money_of_its_own_run(place: Place) -> None:
+    with pytest.raises(BudgetExceeded, match=r'step "write": budget of \$0.2 exceeded: spent'):
+        place.ask('{"topic": "bees"}', limits=Limits(max_cost_usd=0.2))
 
 
 def test_a_missing_input_asks_nobody(place: Place) -> None:

@@ -197,7 +197,7 @@ def test_every_call_ends_and_every_place_comes_back(
             tasks[number].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert all(task.cancelled() or task.result().text == "yes" for task in tasks)
-        assert wrapped._running == 0
+        assert wrapped._places.running == 0
         assert 1 <= wrapped.limit <= maximum
 
     virtual(main())

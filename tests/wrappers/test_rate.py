@@ -204,3 +204,24 @@ async def test_aclose_reaches_the_provider(scripted):
     provider = scripted("yes")
     await RateLimit(provider, 1).aclose()
     assert provider.closed == 1
+
+
+def test_each_turn_after_tools_is_a_request(virtual):
+    async def main():
+        times = []
+
+        class Loop:
+            async def invoke(self, request):
+                for turn in range(3):
+                    times.append(asyncio.get_running_loop().time())
+                    if turn < 2:
+                        await asyncio.gather(*(request.call_tool("t", {}) for _ in range(3)))
+                return ProviderResponse("yes")
+
+        async def tool(name, arguments):
+            return ""
+
+        await limited(Loop(), requests=6).invoke(ProviderRequest(question="?", call_tool=tool))
+        return times
+
+    assert virtual(main()) == pytest.approx([0, 10, 20])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from pathlib import Path
 
 import click
 
 from muster.cli.runs import journal_option, opened
+from muster.config.environment import user_name
 from muster.errors import UsageError
 from muster.store.journal import Journal
 from muster.store.records import ENDED, INTERRUPTED, WAITING, RunRecord
@@ -45,7 +44,7 @@ def approve(
             raise UsageError(f"run {run.id} has ended ({run.status}); nothing waits there")
         chosen = _item(book, run, step) if item is None else item
         decided = book.decide(
-            run.id, step, approved=not reject, by=_user(), comment=comment, item=chosen
+            run.id, step, approved=not reject, by=user_name(), comment=comment, item=chosen
         )
     name = step if chosen is None else f"{step} item {chosen}"
     click.echo(f"{run.id}: {name} {decided.status}")
@@ -64,10 +63,3 @@ def _item(book: Journal, run: RunRecord, step: str) -> int | None:
         told = ", ".join(map(str, waiting))
         raise UsageError(f'several items of step "{step}" wait: say --item, one of {told}')
     return waiting[0] if waiting else None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in some containers
-        return f"uid {os.getuid()}"

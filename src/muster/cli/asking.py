@@ -47,5 +47,8 @@ async def _line() -> str | None:
         await ready
     finally:
         loop.remove_reader(number)
-    read = os.read(number, 4096)  # a terminal gives a line at a time
+    try:
+        read = os.read(number, 4096)  # a terminal gives a line at a time
+    except OSError:  # it was closed
+        return None
     return read.decode(errors="replace") if read else None

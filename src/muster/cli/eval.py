@@ -11,6 +11,16 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
+from muster.cli.options import (
+    ABOVE_ZERO,
+    FOLDER,
+    budget_option,
+    json_option,
+    safe_option,
+    target_option,
+    targets_option,
+    timeout_option,
+)
 from muster.cli.progress import Progress
 from muster.cli.signals import cancel_on_signals
 from muster.errors import UsageError
@@ -19,6 +29,7 @@ from muster.evals.plan import EvalOptions, Plan, prepare
 from muster.evals.results import RUN_FILE
 from muster.evals.resume import resumed_options
 from muster.evals.selection import Selection
+from muster.evals.stopping import stop_when_of
 from muster.evals.summary import RunTotals
 from muster.reports.terminal import format_table, render_summary
 
@@ -31,21 +42,10 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
 
 @click.command("eval")
 @click.argument("paths", nargs=-1, metavar="PATH...")
-@click.option(
-    "-t",
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="NAME",
-    help="Target to measure; may be given several times. Default: what the suite names.",
+@target_option(
+    "Target to measure; may be given several times. Default: what the suite names.", multiple=True
 )
-@click.option(
-    "--targets",
-    "targets_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The targets file, instead of the one found by walking up.",
-)
+@targets_option
 @click.option("-w", "--workers", type=click.IntRange(min=1), help="Calls at a time, each target.")
 @click.option("--tag", "tags", multiple=True, help="Only cases with this tag (all of them).")
 @click.option("--exclude-tag", "exclude_tags", multiple=True, help="No cases with this tag.")
@@ -61,23 +61,21 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
 )
 @click.option("--limit", type=click.IntRange(min=1), help="The first N cases of each suite.")
 @click.option("--repeat", type=click.IntRange(min=1), help="Run each case N times.")
+@click.option(
+    "--stop-when",
+    multiple=True,
+    metavar="RULE",
+    help="End when enough is known: ci-width=0.04, or compare=A,B; also confidence=0.99, seed=1; "
+    "or never. Cases run in random order.",
+)
 @click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which a case is ok.")
-@click.option(
-    "--budget-usd",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Begin no call when this much is spent.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Bound on the whole run; what is not done can be resumed.",
-)
+@budget_option("Begin no call when this much is spent.")
+@timeout_option("the whole run; what is not done can be resumed")
 @click.option(
     "--case-timeout",
     "--agent-timeout",
     "case_timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=ABOVE_ZERO,
     metavar="SECONDS",
     help="Bound on each case.",
 )
@@ -89,7 +87,7 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     metavar="DIR",
     help="Where the run is kept. Default: .muster/results/TIME-SUITE.",
 )
@@ -100,16 +98,16 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
     metavar="[DIR]",
     help="Complete an earlier run: this folder, or the latest. Errors are tried again.",
 )
+@click.option(
+    "--judge",
+    metavar="TARGET",
+    help="Who judges where neither the suite nor the target names a judge_target.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would run, and how many calls it is.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option("Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", is_flag=True, help="A line for each result.")
-@click.option(
-    "--safe",
-    is_flag=True,
-    help="For files one did not write: no project Python, no commands, no functions, no "
-    "paths outside the project.",
-)
+@safe_option
 @click.option(
     "--skip-invalid",
     is_flag=True,
@@ -156,10 +154,13 @@ def eval_command(**given: Any) -> int:
 
 def _options(given: dict[str, Any]) -> EvalOptions:
     names = ("paths", "targets", "targets_file", "workers", "limit", "repeat", "threshold",
-             "budget_usd", "timeout", "case_timeout", "max_retries", "output", "safe",
+             "budget_usd", "timeout", "case_timeout", "max_retries", "judge", "output", "safe",
              "skip_invalid", "allow_outside", "fail_on_error")  # fmt: skip
+    stop_when = stop_when_of(given["stop_when"])
     selection = Selection(given["tags"], given["exclude_tags"], given["test_ids"], given["filters"])
-    return EvalOptions(**{name: given[name] for name in names}, selection=selection)
+    return EvalOptions(
+        **{name: given[name] for name in names}, selection=selection, stop_when=stop_when
+    )
 
 
 def _resume(
@@ -238,7 +239,7 @@ def _report(given: dict[str, Any], plan: Plan, evaluation: Evaluation) -> None:
             f"warning: answers whose cost is not known, and the budget does not count: {unpriced}",
             err=True,
         )
-    if outcome.totals.count < evaluation.planned:
+    if outcome.totals.count < evaluation.expected:
         click.echo(f"to complete it: muster eval --resume {evaluation.folder}", err=True)
 
 
@@ -252,7 +253,7 @@ def _exit_code(
         return _EXIT_CODES[outcome.status]
     totals = outcome.totals
     too_many = totals.errors > given["allow_errors"]
-    if outcome.status != "complete" or too_many or totals.count != evaluation.planned:
+    if outcome.status != "complete" or too_many or totals.count != evaluation.expected:
         return 1
     return 1 if totals.quality_failures and not given["no_gate"] else 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from muster.cli.options import FILE, team_option, values_option
 from muster.config.environment import load_environment
 from muster.errors import UsageError
 from muster.teams.manifests import load_manifests
@@ -17,22 +18,15 @@ _FORMATS = ("mermaid", "svg")
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--team", "--flow", "team", metavar="NAME", help="Which of the file's teams.")
+@team_option()
 @click.option(
     "--format",
     "form",
     type=click.Choice(_FORMATS),
     help="By default svg for a file that ends in .svg, else mermaid.",
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file to write."
-)
-@click.option(
-    "--values",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="ConfigMaps and Secrets that the manifest refers to.",
-)
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="The file to write.")
+@values_option
 def graph(
     file: Path, team: str | None, form: str | None, output: Path | None, values: Path | None
 ) -> int:

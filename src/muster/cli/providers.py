@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from muster.cli.describe import describe
+from muster.cli.options import json_option
 from muster.config.project import find_project
 from muster.providers import providers as registry
 from muster.reports.terminal import format_table
@@ -26,7 +28,7 @@ def providers(ctx: click.Context) -> None:
 
 
 @providers.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option()
 def list_providers(as_json: bool = False) -> None:
     """List every provider by name, with its source and location."""
     project = find_project(Path.cwd())
@@ -42,3 +44,6 @@ def list_providers(as_json: bool = False) -> None:
         click.echo(format_table(("provider", "from", "where"), rows_of_text))
     for failure in scoped.failures:
         click.echo(f"not loaded: {failure}", err=True)
+
+
+providers.add_command(describe)

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from muster.cli.options import FILE, json_option
 from muster.errors import UsageError
 from muster.reports.runs import RunLines, render_run, render_runs
 from muster.store.export import run_as_data, suite_cases, suite_text
@@ -36,11 +37,10 @@ _EXIT_CODES = {"TimedOut": 3, "BudgetExceeded": 4}
 
 journal_option = click.option(
     "--journal",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="The journal, instead of the project's .muster/runs.db.",
 )
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _force_option = click.option("--force", is_flag=True, help="Replace a file that is there.")
 
 
@@ -72,7 +72,7 @@ def runs() -> None:
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many."
 )
-@_json_option
+@json_option()
 @journal_option
 def list_runs(
     team: str | None, status: str | None, limit: int, as_json: bool, journal: Path | None
@@ -112,7 +112,7 @@ def _outline(run: RunRecord, totals: RunTotals) -> dict[str, Any]:
 
 @runs.command("show")
 @click.argument("run_id", metavar="RUN")
-@_json_option
+@json_option()
 @journal_option
 def show(run_id: str, as_json: bool, journal: Path | None) -> None:
     """Show a run: its steps as a tree, with attempts, tools, usage, and why it failed."""
@@ -259,7 +259,7 @@ def _forget_artifacts(folder: Path) -> None:
 @click.option(
     "--as-suite",
     "suite_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="The runs as cases of a suite, into FILE (.yaml or .jsonl).",
 )

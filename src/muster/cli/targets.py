@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from muster.cli.options import json_option, safe_option, targets_option, timeout_option
 from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.config.secrets import Masker, environment_secrets, masked_config, secret_values
@@ -23,14 +24,6 @@ from muster.reports.terminal import format_money, format_table
 from muster.targets import TargetPool
 
 __all__ = ("targets",)
-
-_file_option = click.option(
-    "--targets", "targets_file", type=click.Path(path_type=Path), metavar="FILE",
-    help="The targets file, instead of the one found by walking up.",
-)  # fmt: skip
-_safe_option = click.option(
-    "--safe", is_flag=True, help="Run no project code and no command that the files name."
-)
 
 
 @dataclass(slots=True)
@@ -67,8 +60,8 @@ def targets() -> None:
 
 
 @targets.command("list")
-@_file_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@targets_option
+@json_option()
 def list_targets(targets_file: Path | None, as_json: bool) -> None:
     """List the targets of the project, with their providers."""
     found = _open(targets_file, safe=True)
@@ -94,8 +87,8 @@ def list_targets(targets_file: Path | None, as_json: bool) -> None:
 
 @targets.command("show")
 @click.argument("name")
-@_file_option
-@_safe_option
+@targets_option
+@safe_option
 def show(name: str, targets_file: Path | None, safe: bool) -> None:
     """Show how a target is understood: variables filled in, secrets masked."""
     found = _open(targets_file, safe=safe)
@@ -117,14 +110,12 @@ def show(name: str, targets_file: Path | None, safe: bool) -> None:
 
 @targets.command("check")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@_file_option
-@_safe_option
+@targets_option
+@safe_option
 @click.option(
     "--prompt", default="Reply with the word: ready", show_default=True, help="What is asked."
 )
-@click.option(
-    "--timeout", default=60.0, show_default=True, metavar="SECONDS", help="Bound on each call."
-)
+@timeout_option("each call", default=60.0)
 def check(
     names: tuple[str, ...], targets_file: Path | None, safe: bool, prompt: str, timeout: float
 ) -> int:

@@ -11,7 +11,17 @@ from typing import Any
 
 import click
 
-from muster.errors import ConfigError, MusterError, Problem, UsageError
+from muster.cli.options import (
+    FILE,
+    json_option,
+    lenient_option,
+    safe_option,
+    team_option,
+    timeout_option,
+    values_option,
+)
+from muster.cli.test_files import scripts_and_teams
+from muster.errors import MusterError, UsageError
 from muster.reports.team_run import outcome_json
 from muster.teams.launch import LaunchOptions, Prepared
 from muster.teams.mock_script import Script, TestCase, read_script
@@ -19,36 +29,16 @@ from muster.teams.testing import TestResult, prepare_test, run_test
 
 __all__ = ("test_command",)
 
-_ENDINGS = (".test.yaml", ".test.yml")
-_TEAM_ENDINGS = (".yaml", ".yml")
-
 
 @click.command("test")
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path))
 @click.option(
-    "--script",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="The tests, instead of those beside the team.",
+    "--script", type=FILE, metavar="FILE", help="The tests, instead of those beside the team."
 )
 @click.option("-k", "names", metavar="TEXT", help="Only tests with this text in their name.")
-@click.option(
-    "--team", metavar="NAME", help="Which of the file's teams, where a test does not say."
-)
-@click.option(
-    "--values",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="ConfigMaps and Secrets that the manifests refer to.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Bound on each test.",
-)
+@team_option(", where a test does not say")
+@values_option
+@timeout_option("each test", default=60.0)
 @click.option(
     "--live-tools",
     "--mcp",
@@ -56,11 +46,9 @@ _TEAM_ENDINGS = (".yaml", ".yml")
     is_flag=True,
     help="Start MCP servers and call webhooks that the script has no results for.",
 )
-@click.option(
-    "--lenient-templates", "lenient", is_flag=True, help="Print <no value> for what is missing."
-)
-@click.option("--safe", is_flag=True, help="No commands and no Python that the files name.")
-@click.option("--json", "as_json", is_flag=True, help="The results as JSON.")
+@lenient_option
+@safe_option
+@json_option()
 def test_command(paths: tuple[Path, ...], **given: Any) -> int:
     """Run the tests of teams: every agent is played by the mock, nobody else is asked.
 
@@ -104,7 +92,7 @@ def _prepared(paths: tuple[Path, ...], given: dict[str, Any]) -> list[_Test]:
     """All tests that are asked for. What is wrong with any file is told before one is run."""
     tests: list[_Test] = []
     problems: dict[str, None] = {}
-    for file, script_path in _files(paths, given["script"]):
+    for file, script_path in scripts_and_teams(paths, given["script"]):
         try:
             script = read_script(script_path)
         except MusterError as error:
@@ -160,53 +148,3 @@ def _row(test: _Test, result: TestResult) -> dict[str, Any]:
         ],
         "run": run,
     }
-
-
-# --- which files ----------------------------------------------------------------------------------
-
-
-def _files(paths: tuple[Path, ...], script: Path | None) -> list[tuple[Path, Path]]:
-    """Each team's file with its script.
-
-    Raises:
-        UsageError: something is not there.
-    """
-    if script is not None:
-        return [(path, script) for path in paths]
-    found: dict[Path, Path] = {}
-    for path in paths:
-        if path.is_dir():
-            scripts = sorted(file for end in _ENDINGS for file in path.rglob(f"*{end}"))
-            if not scripts:
-                raise UsageError(f"{path}: no tests here (*.test.yaml)")
-            found |= {_team_of(file): file for file in scripts if not _hidden(file, path)}
-        elif path.name.endswith(_ENDINGS):
-            found[_team_of(path)] = path
-        else:
-            found[path] = _script_of(path)
-    return list(found.items())
-
-
-def _hidden(file: Path, within: Path) -> bool:
-    """Whether it lies in a folder such as `.venv` or `node_modules`."""
-    folders = file.relative_to(within).parts[:-1]
-    return any(part.startswith(".") or part in ("node_modules", "venv") for part in folders)
-
-
-def _team_of(script: Path) -> Path:
-    stem = script.name.rsplit(".", 2)[0]
-    for end in _TEAM_ENDINGS:
-        if (path := script.with_name(stem + end)).is_file():
-            return path
-    wanted = script.with_name(f"{stem}.yaml")
-    raise ConfigError(Problem(f"the team that these tests are of is not there: {wanted}", script))
-
-
-def _script_of(team: Path) -> Path:
-    if not team.exists():
-        raise ConfigError(Problem("there is no such file", team))
-    for end in _ENDINGS:
-        if (path := team.with_name(team.stem + end)).is_file():
-            return path
-    wanted = team.with_name(team.stem + _ENDINGS[0])
-    raise UsageError(f"{team}: there are no tests beside it ({wanted.name}); or give --script FILE")

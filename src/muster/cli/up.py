@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muster.teams.launch import LaunchOptions
+from muster.cli.options import json_option
+from muster.cli.signals import on_signals
+from muster.cli.team_options import launch_options, with_launch_options
 
 if TYPE_CHECKING:
-    from muster.teams.triggers.server import Served
+    from muster.teams.triggers.served import Served
 
 __all__ = ("up",)
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command("up")
@@ -39,44 +37,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     metavar="NAME",
     help="A name under which requests may come, beside localhost and addresses: a tunnel's.",
 )
-@click.option(
-    "--provider",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help="Who answers for every agent; auto: what each says, AGENT_PROVIDER, or its model's.",
-)
-@click.option("--mock", is_flag=True, help="The same as --provider mock.")
-@click.option(
-    "--script",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="What the mock says: replies by role, attempt and content. Implies --mock.",
-)
-@click.option("-t", "--target", metavar="NAME", help="A target that answers for every agent.")
-@click.option(
-    "--targets",
-    "targets_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The targets file, instead of the one found by walking up.",
-)
-@click.option(
-    "--values",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="ConfigMaps and Secrets that the manifest refers to.",
-)
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens that each run may use.")
-@click.option(
-    "--budget-usd", type=click.FloatRange(min=0, min_open=True), help="Money that each run may use."
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Bound on each run.",
-)
+@with_launch_options("each run")
 @click.option(
     "--max-runs",
     type=click.IntRange(min=1),
@@ -92,15 +53,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     metavar="SECONDS",
     help="How long runs under way may take when the server is stopped.",
 )
-@click.option("--no-mcp", is_flag=True, help="Leave all MCP servers out.")
-@click.option(
-    "--lenient-templates",
-    "lenient",
-    is_flag=True,
-    help="Print <no value> for what is missing, as ark does, instead of failing.",
-)
-@click.option("--safe", is_flag=True, help="No commands and no Python that the files name.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option("One JSON object a line.")
 def up(**given: Any) -> int:
     """Serve the events of FILE until Ctrl-C: cron, webhooks, and the ends of other runs.
 
@@ -114,10 +67,11 @@ def up(**given: Any) -> int:
     Exit codes: 0 stopped, and nothing was cut off; 2 bad usage or files; 130 (143 after SIGTERM)
     runs were interrupted.
     """
-    from muster.teams.triggers.server import UpOptions, read_events
+    from muster.teams.triggers.served import UpOptions, read_events
 
     options = UpOptions(
-        launch=_launch_options(given),
+        launch=launch_options(given),
+        script=given["script"],
         host=given["host"],
         port=given["port"],
         allow_hosts=given["allow_hosts"],
@@ -128,46 +82,11 @@ def up(**given: Any) -> int:
     return asyncio.run(_serve(read_events(options)))
 
 
-def _launch_options(given: Mapping[str, Any]) -> LaunchOptions:
-    provider = given["provider"]
-    mock: Mapping[str, Any] = {}
-    if given["mock"] or given["script"] is not None:
-        provider = "mock"
-    if given["script"] is not None:
-        from muster.teams.mock_script import read_script
-
-        mock = read_script(given["script"]).settings
-    return LaunchOptions(
-        file=given["file"],
-        provider=provider,
-        target=given["target"],
-        targets_file=given["targets_file"],
-        values=given["values"],
-        mock=mock,
-        no_mcp=given["no_mcp"],
-        lenient=given["lenient"],
-        max_tokens=given["max_tokens"],
-        budget_usd=given["budget_usd"],
-        timeout=given["timeout"],
-        safe=given["safe"],
-    )
-
-
 async def _serve(served: Served) -> int:
     from muster.teams.triggers.server import serve
 
     stop, hurry = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    received: list[int] = []
-
-    def on_signal(number: int) -> None:
-        received.append(number)
-        (hurry if stop.is_set() else stop).set()
-
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            loop.add_signal_handler(number, on_signal, number)
+    received = on_signals(stop.set, hurry.set)
     out = sys.stdout
 
     def write(line: str) -> None:

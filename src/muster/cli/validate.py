@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
-from muster.cli.validate_teams import check_manifests, holds_manifests
+from muster.cli.options import safe_option, targets_option, values_option
+from muster.cli.test_files import is_script, scripts_in
+from muster.cli.validate_teams import Checked, check_manifests, check_tests, holds_manifests
 from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.config.targets import load_catalog
@@ -25,25 +27,14 @@ _TARGET_FILES = ("targets.yaml", "targets.yml", "providers.yaml", "providers.yml
 
 @click.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
-@click.option(
-    "--targets",
-    "targets_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The targets file, instead of the one found by walking up.",
-)
-@click.option(
-    "--values",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="ConfigMaps and Secrets that manifests refer to.",
-)
+@targets_option
+@values_option
 @click.option(
     "--check-providers",
     is_flag=True,
     help="Make the provider of every agent: is there one that has its model, or its target?",
 )
-@click.option("--safe", is_flag=True, help="Run no project code while checking.")
+@safe_option
 @click.option(
     "--max-warnings",
     type=click.IntRange(min=0),
@@ -59,40 +50,48 @@ def validate(
     safe: bool,
     max_warnings: int | None,
 ) -> int:
-    """Check suites, their targets, targets files, and manifests of teams; nobody is asked
-    anything.
+    """Check suites, their targets, targets files, manifests of teams, and the teams' tests;
+    nobody is asked anything.
 
-    A PATH is a suite, a targets file, a manifest, or a folder with any of them: the suites below
-    it, and the manifests in it. Without one, this folder, and its targets file. Exit code 2 when
-    anything is wrong.
+    A PATH is a suite, a targets file, a manifest, tests of a team (*.test.yaml), or a folder with
+    any of them: the suites and tests below it, and the manifests in it. Without one, this folder,
+    and its targets file. Exit code 2 when anything is wrong.
     """
     here = Path.cwd()
     files = [Path(path) for path in paths if Path(path).name in _TARGET_FILES]
     manifests = [Path(path) for path in paths or (".",) if holds_manifests(Path(path))]
-    suites = [path for path in paths if Path(path) not in files and not _is_only(path, manifests)]
+    scripts = _scripts([Path(path) for path in paths or (".",)])
+    others = [*files, *manifests, *scripts]
+    suites = [path for path in paths if Path(path).is_dir() or Path(path) not in others]
     if not paths:
         files = [path] if (path := _own_targets(here, targets_file)) is not None else []
         suites = ["."]
     told = _Told()
-    optional = [path for path in suites if not paths or Path(path) in manifests]
+    with_others = {*manifests, *scripts.values()}
+    optional = [path for path in suites if not paths or Path(path) in with_others]
     for path in _suite_files(suites, optional, here, told.problems):
         _check_suite(path, targets_file, safe, told)
     for path in files:
         _check_targets_file(path, safe, told)
+    for path in scripts:
+        checked = check_tests(path, values=values, safe=safe)
+        told.take(checked)
+        told.problems += checked.problems
     titled = len(manifests) > 1 or bool(told.good)
     for path in manifests:
         checked = check_manifests(path, values=values, safe=safe, providers=check_providers)
-        _warn(checked.warnings, told.warnings)
         if titled:
             click.echo(f"{path}:")
-        click.echo("\n".join(checked.lines))
-        told.good += checked.good
+        told.take(checked)
         told.bad += not checked.good
+        told.said |= checked.problems.keys()
     for text in dict.fromkeys(told.problems):
-        click.echo(text, err=True)
+        if text not in told.said:
+            click.echo(text, err=True)
     if not (told.good or told.bad or told.problems):
         raise UsageError(
-            "nothing to check: no suite (*.eval.yaml), no manifest and no targets.yaml here"
+            "nothing to check: no suite (*.eval.yaml), no manifest, no tests (*.test.yaml) and no "
+            "targets.yaml here"
         )
     if told.problems or told.bad:
         return 2
@@ -107,12 +106,25 @@ class _Told:
     bad: int = 0
     """Manifests whose problems were told as lines of their own."""
     problems: list[str] = field(default_factory=list)
+    said: set[str] = field(default_factory=set)
+    """Those problems, which tests of such a team have too."""
     warnings: dict[str, None] = field(default_factory=dict)
 
+    def take(self, checked: Checked) -> None:
+        """Say what was found in a file, and count it if it is good."""
+        _warn(checked.warnings, self.warnings)
+        for line in checked.lines:
+            click.echo(line)
+        self.good += checked.good
 
-def _is_only(path: str, manifests: list[Path]) -> bool:
-    """Whether it is a manifest and can be nothing else; a folder may hold suites as well."""
-    return Path(path) in manifests and not Path(path).is_dir()
+
+def _scripts(paths: list[Path]) -> dict[Path, Path]:
+    """The tests of teams that are named or stand in a folder, each with what it was found by."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        scripts = scripts_in(path) if path.is_dir() else [path] if is_script(path) else []
+        found |= dict.fromkeys(scripts, path)
+    return found
 
 
 def _check_suite(path: Path, targets_file: Path | None, safe: bool, told: _Told) -> None:

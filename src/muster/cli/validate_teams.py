@@ -1,4 +1,4 @@
-"""The part of `muster validate` that checks manifests of agents and teams."""
+"""The part of `muster validate` that checks manifests of agents and teams, and their tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from muster.cli.test_files import team_of
 from muster.config.document import parse_documents, read_text
 from muster.config.environment import load_environment
 from muster.errors import ConfigError, MusterError, Problem
@@ -14,17 +15,19 @@ from muster.teams.graph import failure_lines, validate_lines
 from muster.teams.manifests import Bundle, load_manifests
 from muster.tools.definitions import PythonTool
 
-__all__ = ("Checked", "check_manifests", "holds_manifests")
+__all__ = ("Checked", "check_manifests", "check_tests", "holds_manifests")
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @dataclass(slots=True)
 class Checked:
-    """What is to be said of manifests."""
+    """What is to be said of a file or a folder."""
 
     good: bool
     lines: list[str]
+    problems: dict[str, None] = field(default_factory=dict)
+    """What is wrong, in order; the lines of manifests have it behind its title."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -69,8 +72,34 @@ def check_manifests(path: Path, *, values: Path | None, safe: bool, providers: b
         if problems:
             raise ConfigError(problems)
     except ConfigError as error:
-        return Checked(False, failure_lines(error))
-    return Checked(True, validate_lines(bundle), bundle.warnings)
+        return Checked(False, failure_lines(error), dict.fromkeys(map(str, error.problems)))
+    return Checked(True, validate_lines(bundle), warnings=bundle.warnings)
+
+
+def check_tests(path: Path, *, values: Path | None, safe: bool) -> Checked:
+    """Check the tests in the script at `path` against their team; none is run."""
+    from muster.teams.launch import LaunchOptions
+    from muster.teams.mock_script import read_script
+    from muster.teams.testing import prepare_test
+
+    problems: dict[str, None] = {}
+    warnings: dict[str, None] = {}
+    try:
+        options = LaunchOptions(file=team_of(path), values=values, safe=safe)
+        script = read_script(path)
+    except MusterError as error:
+        return Checked(False, [], dict.fromkeys(str(error).splitlines()))
+    for case in script.tests:
+        try:
+            prepared = prepare_test(script, case, options, live_tools=True)
+        except MusterError as error:
+            problems |= dict.fromkeys(str(error).splitlines())
+        else:
+            warnings |= dict.fromkeys(prepared.warnings)
+    if problems:
+        return Checked(False, [], problems)
+    count = "1 test" if len(script.tests) == 1 else f"{len(script.tests)} tests"
+    return Checked(True, [f"ok  {path}: {count} of {options.file}"], warnings=list(warnings))
 
 
 def _agents_of(bundle: Bundle) -> list[Agent]:

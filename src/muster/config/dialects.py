@@ -89,18 +89,17 @@ KIND_ALIASES = {
 
 AGENTV_KINDS = frozenset(
     {"agentv", "transcript", "vscode", "vscode-insiders"}
-    | {"claude", "claude-cli", "claude-code", "claude-sdk"}
-    | {"codex", "codex-app-server", "codex-cli", "codex-desktop", "codex-sdk"}
-    | {"copilot", "copilot-cli", "copilot-log", "copilot-sdk", "copilot_sdk"}
-    | {"pi", "pi-cli", "pi-coding-agent", "pi-rpc", "pi-sdk"}
+    | {"claude-sdk", "codex-app-server", "codex-desktop", "codex-sdk"}
+    | {"copilot-log", "copilot-sdk", "copilot_sdk", "pi-rpc", "pi-sdk"}
 )
-"""Kinds of AgentV's that Muster does not have: coding agents and the like."""
+"""Kinds of AgentV's that Muster does not have: coding agents by other ways than their command."""
 
 _MAIN_SETTING = {
     "cli": "command",
     "exec": "command",
     "function": "function",
     "replay": "file",
+    "stdio": "command",
     "team": "file",
 }
 """What follows the colon in a spec, for the kinds where it is not the model."""

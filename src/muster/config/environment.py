@@ -9,7 +9,7 @@ from pathlib import Path
 from muster.config.document import read_text
 from muster.config.project import find_project
 
-__all__ = ("load_environment",)
+__all__ = ("load_environment", "user_name")
 
 
 def load_environment(start: Path, base: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -49,3 +49,13 @@ def _read_env_file(path: Path) -> dict[str, str]:
         elif line.key is not None and line.value is not None:
             found[line.key] = line.value
     return found
+
+
+def user_name() -> str:
+    """Whom this process belongs to."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return f"uid {os.getuid()}"

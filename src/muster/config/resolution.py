@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from muster.capabilities import UNKNOWN
 from muster.config.dialects import (
     COMMON_FIELDS,
     KIND_ALIASES,
@@ -123,6 +124,7 @@ class _Resolving(msgspec.Struct):
             retry=fields.retry_policy(),
             rate_limits=fields.rate_limits(),
             fallback_targets=fields.fallback_targets,
+            capabilities=fields.capabilities.known() if fields.capabilities else UNKNOWN,
             base_dir=defined_in.base_dir,
             targets_file=self.catalog.path,
             env={**self.catalog.env, **overlay} if overlay else self.catalog.env,

@@ -108,7 +108,12 @@ class Masker:
     __slots__ = ("_bytes", "_pattern", "_texts")
 
     def __init__(self, values: Iterable[str]) -> None:
-        forms = {form for value in values for form in _forms(str(value))}
+        self._texts: list[str] = []
+        self.add(values)
+
+    def add(self, values: Iterable[str]) -> None:
+        """Replace these from now on, too."""
+        forms = {*self._texts, *(form for value in values for form in _forms(str(value)))}
         # The longest first: one secret may be the beginning of another.
         self._texts = sorted(forms, key=lambda form: (-len(form), form))
         self._bytes = [text.encode("utf-8", "surrogatepass") for text in self._texts]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool
 
+from muster.capabilities import Capabilities
 from muster.config.validation import FileModel, field_names
 from muster.target import RateLimits, RetryPolicy
 
@@ -21,6 +22,37 @@ NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+class TargetCapabilities(FileModel):
+    """What a target can do, where its provider does not know it or knows it wrongly."""
+
+    streaming: StrictBool | None = None
+    """Answers come in pieces."""
+    tools: StrictBool | None = None
+    """It calls the tools of a request."""
+    history: StrictBool | None = None
+    """It sees the earlier messages of a conversation."""
+    files: StrictBool | None = None
+    """It gets the content of input files."""
+    images: StrictBool | None = None
+    """It sees images."""
+    structured_output: StrictBool | None = None
+    """It is bound by a response schema."""
+    embeddings: StrictBool | None = None
+    """It makes vectors of texts."""
+    batch: StrictBool | None = None
+    """It takes many requests as one job that is answered later."""
+    max_context_tokens: Annotated[int, Field(ge=1, strict=True)] | None = None
+    """Tokens of input and output that fit into one call."""
+    input_usd_per_million: NotNegative | None = None
+    """US dollars for a million tokens of input."""
+    output_usd_per_million: NotNegative | None = None
+    """US dollars for a million tokens of output."""
+
+    def known(self) -> Capabilities:
+        """The same, as everything else reads it."""
+        return Capabilities(**self.model_dump())
 
 
 class TargetFields(FileModel):
@@ -56,6 +88,8 @@ class TargetFields(FileModel):
     """Shrink the concurrency on rate limits and grow it again after successes."""
     fallback_targets: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
     """Targets that are asked, in order, when this one has failed for good."""
+    capabilities: TargetCapabilities | None = None
+    """What it can do, over what its provider declares; what it cannot is refused before a call."""
     env: dict[str, str] | None = None
     """Variables for this target, over those of the environment."""
 

@@ -43,7 +43,7 @@ __all__ = ("SettingsFor", "TargetCatalog", "load_catalog", "targets_schema")
 M = TypeVar("M", bound=BaseModel)
 
 _BUILTIN_KINDS = frozenset(
-    {"anthropic", "cli", "echo", "function", "http", "mock", "openai", "replay", "team"}
+    {"anthropic", "cli", "echo", "function", "http", "mock", "openai", "replay", "stdio", "team"}
 )
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-__all__ = ("MoneyBudget",)
+__all__ = ("MoneyBudget", "sum_known")
+
+
+def sum_known(one: float | None, other: float | None) -> float | None:
+    """Both; what is not known is left out, `None` when nothing is known."""
+    return one if other is None else (one or 0.0) + other
 
 
 class MoneyBudget:

@@ -58,7 +58,8 @@ def open_memory(
     """The memory that `definition` describes. Nothing is connected before the first use.
 
     `path` is the SQLite file where the definition names none; `search` the folder that dotted paths
-    start in; `embed` serves vector stores whose definition names no function.
+    start in; `embed` serves vector stores whose definition names no function: none at all, or a
+    target, which has no colon in its name.
 
     Raises:
         MusterError: something is missing: an address, a function, a package.
@@ -96,7 +97,7 @@ def _vector_memory(
 ) -> MemoryStore:
     from muster.memory.vectors import VectorMemory
 
-    if definition.embed is not None:
+    if definition.embed is not None and (":" in definition.embed or embed is None):
         embed = load_object(definition.embed, search=search)
     if embed is None:
         raise MusterError(

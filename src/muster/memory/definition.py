@@ -20,7 +20,8 @@ class Memory:
     provider: str | None = None
     """Of a vector store: `sqlite`, a registered name, or `package.module:Factory`."""
     embed: str | None = None
-    """Of a vector store: the function that makes vectors of texts, `package.module:function`."""
+    """Of a vector store: what makes vectors of texts, a target's name or
+    `package.module:function`."""
     api_key: str | None = None
     ttl_seconds: float | None = None
     """What is older is forgotten; `None` or 0: never."""

@@ -18,13 +18,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from muster.errors import nearest
 from muster.importing import describe_failure
 from muster.provider import (
+    BadProviderOutput,
     BudgetExceeded,
     LimitExceeded,
     Limits,
@@ -39,9 +40,13 @@ from muster.provider import (
     Tool,
     ToolCall,
 )
-from muster.providers.conversation import chat_messages, system_text
+from muster.providers.answers import check_accounting
+from muster.providers.conversation import Attaching, chat_messages, system_text
 
-__all__ = ("ChatModel", "ChatProvider", "ChatReply", "ChatTurn")
+__all__ = ("ChatModel", "ChatProvider", "ChatReply", "ChatTurn", "refused_call")
+
+MAX_NAMED = 20
+"""Of the tools that there are, in the message that says that one is not there."""
 
 CUT_SHORT = frozenset({"length", "content_filter"})
 
@@ -121,6 +126,11 @@ class ChatProvider:
                 error.cost_usd = loop.cost + (error.cost_usd or 0.0)
             raise
 
+    @property
+    def capabilities(self) -> Any:
+        """What the model says of itself."""
+        return getattr(self.model, "capabilities", None)
+
     async def aclose(self) -> None:
         """Close the model, if it can be closed."""
         close = getattr(self.model, "aclose", None)
@@ -162,7 +172,7 @@ class _Loop:
     async def run(self) -> ProviderResponse:
         request = self.request
         system = system_text(request)
-        self.messages = await chat_messages(request)
+        self.messages = await chat_messages(request, Attaching.of(self.model))
         first = len(self.messages)
         while True:
             self.check_limits()
@@ -209,7 +219,7 @@ class _Loop:
             messages=tuple(self.messages),
             system_prompt=system,
             tools=request.tools,
-            max_output_tokens=limits.max_output_tokens,
+            max_output_tokens=self.output_allowed(),
             response_schema=request.response_schema,
             on_chunk=request.on_chunk,
             seconds_left=seconds_left,
@@ -224,6 +234,7 @@ class _Loop:
         except Exception as error:
             passing = isinstance(error, ConnectionError)
             raise ProviderFailed(describe_failure(error), retryable=passing) from error
+        _check_reply(reply, type(self.model).__name__)
         self.account(reply)
         message = reply.message
         if message.tool_calls and _lacks_ids(message.tool_calls):
@@ -245,7 +256,15 @@ class _Loop:
         )
         return reply
 
+    def output_allowed(self) -> int | None:
+        """Tokens that the next turn may answer with: the lower of what the two who know say."""
+        bound, watch = self.request.limits.max_output_tokens, self.request.watch
+        left = watch.output_allowed() if watch is not None else None
+        return bound if left is None else left if bound is None else min(bound, left)
+
     def account(self, reply: ChatReply) -> None:
+        if self.request.watch is not None:
+            self.request.watch.turn_ended(reply.token_usage, reply.cost_usd)
         self.usage = self.usage_with(reply.token_usage)
         self.usage_known = self.usage_known and reply.token_usage is not None
         self.cost += reply.cost_usd or 0.0
@@ -278,8 +297,8 @@ class _Loop:
         try:
             output = await self.tool_output(call)
             status = "ok"
-        except _RefusedCall as refused:
-            output = f"error: {refused}"
+        except BudgetExceeded:
+            raise  # the tool has ended, but the model may not be asked again
         except TimeoutError as error:
             status, output = "timeout", f"error: {str(error) or 'the tool took too long'}"
         except asyncio.CancelledError:
@@ -300,20 +319,14 @@ class _Loop:
         )
 
     async def tool_output(self, call: ToolCall) -> str:
-        names = [tool.name for tool in self.request.tools]
-        if call.tool not in names:
-            near = nearest(call.tool, names)
-            hint = f"near: {near[0]}; " if near else ""
-            raise _RefusedCall(
-                f'unknown tool "{call.tool}" ({hint}known: {", ".join(names) or "none"})'
-            )
-        if not isinstance(call.input, Mapping):
-            raise _RefusedCall(
-                f"the arguments of {call.tool} are not a JSON object: {call.input!s:.200}"
-            )
+        if self.request.watch is None:
+            refusal = refused_call(call.tool, call.input, self.request.tools)
+            if refusal is not None:
+                raise ValueError(refusal)
         call_tool = self.request.call_tool
         assert call_tool is not None
-        output: object = await call_tool(call.tool, call.input)
+        given: Any = call.input  # with a watch, whatever the model has made
+        output: object = await call_tool(call.tool, given)
         return output if isinstance(output, str) else json.dumps(output, default=str)
 
     def response(self, reply: ChatReply, first: int) -> ProviderResponse:
@@ -328,8 +341,34 @@ class _Loop:
         )
 
 
-class _RefusedCall(Exception):
-    """A call that cannot be made; the message is for the model."""
+def _check_reply(reply: object, who: str) -> None:
+    """Raise `BadProviderOutput` when a model's author has made no reply of it."""
+    if not isinstance(reply, ChatReply) or not isinstance(reply.message, Message):
+        made = reply.message if isinstance(reply, ChatReply) else reply
+        wanted = "a Message in its ChatReply" if isinstance(reply, ChatReply) else "a ChatReply"
+        text = f"{who}: complete() must answer with {wanted}, not {type(made).__name__}"
+        raise BadProviderOutput(text, retryable=False)
+    check_accounting(reply.token_usage, reply.cost_usd, who)
+
+
+def refused_call(name: str, arguments: object, tools: Sequence[Tool]) -> str | None:
+    """Why a call that a model made cannot be made, for the model; `None` if it can."""
+    names = [tool.name for tool in tools]
+    if name not in names:
+        near = nearest(name[:100], names)
+        hint = f"near: {near[0]}; " if near else ""
+        known = ", ".join(names[:MAX_NAMED]) or "none"
+        if len(names) > MAX_NAMED:
+            known += f", and {len(names) - MAX_NAMED} more"
+        return f'unknown tool "{_short(name)}" ({hint}known: {known})'
+    if not isinstance(arguments, Mapping):
+        given = arguments if isinstance(arguments, str) else json.dumps(arguments, default=str)
+        return f"the arguments of {name} are not a JSON object: {_short(given)}"
+    return None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _lacks_ids(calls: tuple[ToolCall, ...]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any
 
 from muster.evals.summary import one_line
 from muster.provider import TokenUsage
+from muster.reports.plain import harmless
 from muster.reports.terminal import format_money, format_table, format_tokens
 from muster.store.records import (
     FAILED,
@@ -30,8 +30,6 @@ from muster.store.records import (
 __all__ = ("RunLines", "format_duration", "render_run", "render_runs")
 
 _PREVIEW = 120
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 # --- the table ----------------------------------------------------------------------------------
@@ -94,7 +92,7 @@ def render_run(view: RunView) -> str:
         lines = [_approval(view.run, each) for each in view.approvals]
         parts.append("\n".join(["approvals", *(f"  {line}" for line in lines)]))
     if view.run.output:
-        parts.append(f"output\n{_safe(view.run.output)}")
+        parts.append(f"output\n{harmless(view.run.output)}")
     return "\n\n".join(parts)
 
 
@@ -256,11 +254,6 @@ def _clip(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _safe(text: str) -> str:
-    """Lines and spaces as they are, but nothing that drives a terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
 # --- lines as they come -------------------------------------------------------------------------
 
 
@@ -319,7 +312,7 @@ class RunLines:
         if run.error:
             head += f" — {one_line(run.error)}"
         lines = ["", f"{head} — total: {0 if usage is None else usage.total} tokens"]
-        return [*lines, "", "Output:", _safe(run.output)] if run.output else lines
+        return [*lines, "", "Output:", harmless(run.output)] if run.output else lines
 
 
 def _name(step: StepRecord) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from muster.evals.summary import one_line
+from muster.reports.plain import harmless
 from muster.reports.terminal import format_money
 from muster.store.records import RunRecord
 from muster.teams.engine import RunOutcome
@@ -67,10 +68,10 @@ def outcome_text(run: RunRecord, outcome: RunOutcome) -> str:
     cost = f", {format_money(outcome.cost_usd)}" if outcome.cost_usd else ""
     lines = ["", f"Flow {phase} in {outcome.seconds:.1f}s — total: {total} tokens{cost}"]
     if outcome.error is not None:
-        lines += ["", f"reason: {outcome.reason}", f"error:  {outcome.error}"]
+        lines += ["", f"reason: {outcome.reason}", f"error:  {harmless(outcome.error)}"]
         lines += [f"run:    {run.id} (muster run --resume {run.id}, muster runs show {run.id})"]
     if outcome.output:
-        lines += ["", "Output:", outcome.output]
+        lines += ["", "Output:", harmless(outcome.output)]
     return "\n".join(lines)
 
 

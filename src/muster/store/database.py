@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -127,6 +127,19 @@ class Database:
         """One statement that changes something; by itself it is a transaction."""
         with self._lock, self._telling():
             return self._connection.execute(statement, values)
+
+    def _write_all(self, changes: Iterable[tuple[str, Iterable[Sequence[Any]]]]) -> None:
+        """Statements, each for several rows, as one transaction."""
+        with self._lock, self._telling():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                for statement, rows in changes:
+                    self._connection.executemany(statement, rows)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a full disk may have ended it already
+                    self._connection.execute("ROLLBACK")
+                raise
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

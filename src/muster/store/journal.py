@@ -1,8 +1,10 @@
 """The journal of a project's runs: what is begun is written before it is done.
 
-Each call that writes is one transaction, and committed when it returns: a process that is killed
-leaves everything it has written, whole. One `Journal` serves a process; several processes may
-have the same file open.
+What a run notes of its steps, calls and events is gathered within one turn of the event loop and
+written as one transaction at its end (at once, where no loop runs). Whoever is about to do what
+costs money, or has an effect, waits for `flushed` first: a process that is killed leaves everything
+it had done, whole. All other writes are committed when the call returns, behind what was noted
+before. One `Journal` serves a process; several processes may have the same file open.
 """
 
 # ruff: noqa: S608 - what is put into statements are names of tables and columns, all our own
@@ -12,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from functools import cache
@@ -23,7 +25,7 @@ from muster.config.project import find_project
 from muster.config.secrets import Masker
 from muster.errors import UsageError
 from muster.provider import TokenUsage
-from muster.store.database import Database
+from muster.store.gathering import GatheringDatabase
 from muster.store.processes import identity, state_of
 from muster.store.reading import LATEST, ONE_APPROVAL, JournalReader
 from muster.store.records import (
@@ -65,8 +67,9 @@ def journal_path(start: Path) -> Path:
 class Journal(JournalReader):
     """Writes down what runs do, and tells it again."""
 
-    def __init__(self, database: Database, masker: Masker | None = None) -> None:
+    def __init__(self, database: GatheringDatabase, masker: Masker | None = None) -> None:
         super().__init__(database)
+        self._gathering = database
         self._writer = Writer(masker)
 
     @classmethod
@@ -79,18 +82,33 @@ class Journal(JournalReader):
         Raises:
             MusterError: it is no journal, is damaged, of a newer Muster, or cannot be written.
         """
-        return cls(Database(path), masker)
+        return cls(GatheringDatabase(path), masker)
 
     def masked(self, text: str) -> str:
         """`text` as the journal would write it: without secrets."""
         return self._writer.text(text)
+
+    async def flushed(self) -> None:
+        """Returns when all that was noted until now is on disk; to be awaited before anything
+        that costs money, or has an effect elsewhere.
+
+        Raises:
+            MusterError: it could not be written.
+        """
+        await self._gathering.flushed()
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether something could not be written: a run that goes on here fails."""
+        return self._gathering.has_lost
 
     # --- writing: runs --------------------------------------------------------------------------
 
     def begin_run(self, run: RunRecord) -> None:
         """A run begins, in the process `pid`, by default this one."""
         pid = os.getpid() if run.pid is None else run.pid
-        self._insert("runs", _without(run, "process") | {"pid": pid} | _process(pid))
+        row = _without(run, "process") | {"pid": pid} | _process(pid)
+        self._db.write(*self._insertion("runs", row))
 
     def update_run(self, run_id: str, **changes: Any) -> None:
         """Change fields of a run by their names in `RunRecord`."""
@@ -99,7 +117,7 @@ class Journal(JournalReader):
             raise TypeError(f"no fields of a run: {', '.join(sorted(unknown))}")
         if "pid" in changes:
             changes |= _process(changes["pid"])
-        self._update("runs", changes, "id", run_id)
+        self._db.write(*self._update("runs", changes, run_id))
 
     def claim(self, run_id: str, pid: int) -> RunRecord:
         """Take over a run that nothing works on any more, to go on with it.
@@ -176,16 +194,16 @@ class Journal(JournalReader):
 
         There is a row for each step, iteration, item and attempt.
         """
-        row = _without(step, "id")
+        row = _without(step)
         if step.prompt is not None and step.prompt_hash is None:
             row["prompt_hash"] = _hash(step.prompt)
-        return self._insert("steps", row)
+        return self._note("steps", row)
 
     def update_step(self, row_id: int, **changes: Any) -> None:
         """Change fields of a step's row by their names in `StepRecord`, while it goes on."""
         if "prompt" in changes and "prompt_hash" not in changes:
             changes["prompt_hash"] = _hash(changes["prompt"])
-        self._update("steps", changes, "id", row_id)
+        self._gathering.gather(*self._update("steps", changes, row_id))
 
     def end_step(
         self,
@@ -217,24 +235,24 @@ class Journal(JournalReader):
 
     def begin_call(self, row_id: int, call: CallRecord) -> int:
         """A tool call or a delegation is about to be made in the step's row. The call's id."""
-        row = _without(call, "id") | {"step_id": row_id}
+        row = _without(call) | {"step_id": row_id}
         if call.arguments_hash is None:
             row["arguments_hash"] = arguments_hash(call.arguments)
-        return self._insert("calls", row)
+        return self._note("calls", row)
 
     def end_call(
         self, call_id: int, *, status: str, result: str | None, duration_ms: float | None
     ) -> None:
         """What came of the call."""
         changes = {"status": status, "result": result, "duration_ms": duration_ms}
-        self._update("calls", changes, "id", call_id)
+        self._gathering.gather(*self._update("calls", changes, call_id))
 
     def event(
         self, run_id: str, kind: str, data: Mapping[str, Any], *, row_id: int | None = None
     ) -> None:
         """Note what happened: a routing decision, a verdict, a warning, a boundary of chunks."""
         event = EventRecord(run_id=run_id, kind=kind, data=data, step_id=row_id)
-        self._insert("events", _without(event, "id"))
+        self._gathering.gather(*self._insertion("events", _without(event, "id")))
 
     # --- writing: approvals ---------------------------------------------------------------------
 
@@ -259,7 +277,7 @@ class Journal(JournalReader):
                 known = ApprovalRecord(
                     run_id=run_id, step=step, item=item, message=message, deadline=until
                 )
-                self._insert("approvals", _without(known))
+                self._db.write(*self._insertion("approvals", _without(known)))
         return known
 
     def decide(
@@ -319,16 +337,21 @@ class Journal(JournalReader):
             (_LOST, now(), run_id),
         )
 
-    def _insert(self, table: str, fields: Mapping[str, Any]) -> int:
-        row = self._writer.row(fields)
-        number = self._db.write(_insertion(table, tuple(row)), tuple(row.values())).lastrowid
-        assert number is not None
+    def _note(self, table: str, fields: dict[str, Any]) -> int:
+        """A row that others will speak of, by its number."""
+        number = fields["id"] = self._gathering.number(table)
+        self._gathering.gather(*self._insertion(table, fields))
         return number
 
-    def _update(self, table: str, changes: Mapping[str, Any], key: str, value: Any) -> None:
+    def _insertion(self, table: str, fields: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
+        row = self._writer.row(fields)
+        return _insertion(table, tuple(row)), tuple(row.values())
+
+    def _update(
+        self, table: str, changes: Mapping[str, Any], row_id: int | str
+    ) -> tuple[str, Sequence[Any]]:
         row = self._writer.row(changes)
-        statement = f"UPDATE {table} SET {_assignments(tuple(row))} WHERE {key} = ?"
-        self._db.write(statement, (*row.values(), value))
+        return _change(table, tuple(row)), (*row.values(), row_id)
 
 
 @cache
@@ -338,13 +361,22 @@ def _insertion(table: str, names: tuple[str, ...]) -> str:
 
 
 @cache
+def _change(table: str, names: tuple[str, ...]) -> str:
+    return f"UPDATE {table} SET {_assignments(names)} WHERE id = ?"
+
+
+@cache
 def _assignments(names: tuple[str, ...]) -> str:
     return ", ".join(f'"{name}" = ?' for name in names)
 
 
 def _without(record: Any, *names: str) -> dict[str, Any]:
-    """The record's fields, those aside that the journal itself fills in."""
-    return {name: getattr(record, name) for name in _FIELDS[type(record)] if name not in names}
+    """The record's fields that are set, those aside that the journal itself fills in."""
+    return {
+        name: value
+        for name in _FIELDS[type(record)]
+        if (value := getattr(record, name)) is not None and name not in names
+    }
 
 
 def _process(pid: int | None) -> dict[str, Any]:

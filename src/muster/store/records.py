@@ -85,7 +85,7 @@ def timestamp(moment: datetime) -> str:
 
 def now() -> str:
     """The time as `timestamp` writes it."""
-    return timestamp(datetime.now(UTC))
+    return datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

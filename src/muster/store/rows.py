@@ -72,7 +72,7 @@ class Writer:
     """Makes columns of fields."""
 
     def __init__(self, masker: Masker | None = None) -> None:
-        self._masker = masker or None
+        self._masker = masker  # one that is empty may learn secrets later
 
     def row(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The columns for these fields of a record."""
@@ -124,6 +124,8 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
 
 def whole(text: str) -> str:
     """`text` without halves of surrogate pairs, which JSON can name and UTF-8 cannot."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from datetime import UTC, datetime, timedelta
 
+from muster.config.environment import user_name
 from muster.errors import UsageError
-from muster.store.records import ApprovalRecord
+from muster.store.records import WAITING, ApprovalRecord
 from muster.store.waiting import wait_for_approval
 from muster.tasks import stop_tasks
 from muster.teams.context import RunContext
@@ -34,24 +34,26 @@ async def approve(
     )
     asking = asyncio.ensure_future(_ask_here(context, step, message))
     try:
-        await asyncio.wait((waiting, asking), return_when=asyncio.FIRST_COMPLETED)
-        return await waiting  # what was said here is in the journal, which `waiting` looks at
+        done, _ = await asyncio.wait((waiting, asking), return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
     finally:
         await stop_tasks((waiting, asking))
 
 
-async def _ask_here(context: RunContext, step: str, message: str) -> None:
-    """Ask on the terminal, if there is one; otherwise wait for ever."""
+async def _ask_here(context: RunContext, step: str, message: str) -> ApprovalRecord:
+    """Ask on the terminal; where there is none, or nobody at it, wait for ever."""
+    journal, run_id = context.journal, context.run_id
     answer = None
     if context.ask_approval is not None:
         answer = await context.ask_approval(step, message)
-    if answer is None:
-        await asyncio.get_running_loop().create_future()
-        return
-    try:
-        context.journal.decide(context.run_id, step, approved=answer, by=getpass.getuser())
-    except UsageError:
-        return  # somebody was faster
+    if answer is not None:
+        try:
+            return journal.decide(run_id, step, approved=answer, by=user_name())
+        except UsageError:  # somebody was faster, or nobody was in time: that is in the journal
+            if (known := journal.approval(run_id, step)) is not None and known.status != WAITING:
+                return known
+    never: asyncio.Future[ApprovalRecord] = asyncio.get_running_loop().create_future()
+    return await never
 
 
 def told(record: ApprovalRecord) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,6 @@ from muster.evals.budget import MoneyBudget
 from muster.importing import describe_failure
 from muster.provider import (
     BudgetExceeded,
-    CallTool,
     Limits,
     Message,
     ProviderError,
@@ -24,19 +22,28 @@ from muster.provider import (
     ProviderRequest,
     ProviderResponse,
     ProviderTimeout,
+    TokenUsage,
+    Tool,
 )
+from muster.providers.chat import refused_call
 from muster.store.records import CallRecord
 from muster.tasks import end_within
 from muster.teams.budget import TokenBudget
 from muster.teams.cast import Member
 from muster.teams.context import RunContext, Unit, call_key
+from muster.teams.own_tools import DELEGATE
 from muster.teams.prompt import system_prompt
 from muster.teams.state import Account
+from muster.teams.turns import Price, Turns
 from muster.tools.artifacts import ARTIFACT_DIR
 from muster.tools.artifacts import current as artifact_folder
-from muster.tools.base import BoundTool
+from muster.tools.base import BoundTool, ToolFailed
+from muster.wrappers.places import Pauses
 
 __all__ = ("Question", "ask", "calling_row")
+
+TEAM = "team"
+"""The provider that is a team behind a target: one call to it is many, and bounded as a whole."""
 
 _inside: ContextVar[tuple[Question, ...]] = ContextVar("muster_asking", default=())
 """The questions around this one: a tool that an agent calls may ask another agent."""
@@ -78,131 +85,146 @@ class Question:
     metadata: Mapping[str, str] = field(default_factory=dict)
     row_name: str | None = None
     """What the journal calls it, if not as the unit's step."""
+    has_place: bool = False
+    """Who asks has taken the agent's place for it already; it is free when it is answered."""
 
 
 async def ask(context: RunContext, question: Question) -> ProviderResponse:
     """Ask, and count what it has cost, whether it answers or not.
 
+    The agent's place and the budgets are held for each turn of the model, not while its tools run:
+    see `muster.teams.turns`. The agent's time begins when both are there.
+
     Raises:
-        BudgetExceeded: a budget does not allow the call; nothing was asked.
+        BudgetExceeded: a budget does not allow the call, or a further turn.
         ProviderTimeout: no answer within the time of the agent.
         ProviderError: the agent failed.
     """
-    member, around = question.member, _inside.get()
-    token = _inside.set((*around, question))
+    member = question.member
+    token = _inside.set((*_inside.get(), question))
     try:
-        if any(other.member is member for other in around):
-            return await _in_time(context, question)  # who waits for us has the room
-        async with member.room:
-            return await _in_time(context, question)
+        if not question.has_place:
+            await member.room.enter()
+        calls: _ToolCalls | None = None
+        try:
+            system = _system_prompt(question)
+            estimate = TokenBudget.estimate(
+                system, question.prompt, *(message.text for message in question.history)
+            )
+            _check_daily(context, member, estimate)
+            turns = Turns(
+                (*context.token_budgets, *question.budgets),
+                (*context.money_budgets, *question.money_budgets),
+                prompt=estimate,
+                answer=member.agent.limits.max_tokens_per_call,
+                whole=member.kind == TEAM,
+                price=_price_of(member),
+            )
+            calls = _ToolCalls(context, question, turns)
+            try:
+                await turns.begin()
+                request = _request(context, question, system, turns, calls)
+                return await _in_time(context, question, request, turns)
+            finally:
+                turns.close(None, None, unknown=0)  # if it has not come so far as to be asked
+        finally:
+            if calls is None or calls.has_room:
+                member.room.leave()
     finally:
         _inside.reset(token)
 
 
-async def _in_time(context: RunContext, question: Question) -> ProviderResponse:
+async def _in_time(
+    context: RunContext, question: Question, request: ProviderRequest, turns: Turns
+) -> ProviderResponse:
     seconds = question.member.agent.limits.timeout_seconds
+    asking = _counted(context, question, request, turns)
     if seconds is None:
-        return await _ask(context, question)
-    task = asyncio.get_running_loop().create_task(_ask(context, question))
+        return await asking
+    task = asyncio.get_running_loop().create_task(asking)
     if not await end_within(task, seconds):
         raise ProviderTimeout(f"no answer within {seconds:g} s")
     return task.result()
 
 
-async def _ask(context: RunContext, question: Question) -> ProviderResponse:
+async def _counted(
+    context: RunContext, question: Question, request: ProviderRequest, turns: Turns
+) -> ProviderResponse:
+    """Ask the provider; what that took is on the account and the budgets, however it ends."""
+    usage: TokenUsage | None = None
+    cost: float | None = None
+    unknown = turns.prompt  # all that is known of a call that is cut off
+    try:
+        await context.journal.flushed()
+        response = await question.member.provider.invoke(request)
+        usage, cost = response.token_usage, response.cost_usd
+        unknown += TokenBudget.estimate(response.text)
+        return response
+    except ProviderError as error:
+        usage, cost, unknown = error.token_usage, error.cost_usd, 0
+        raise
+    except MusterError:
+        raise
+    except Exception as error:
+        raise ProviderFailed(describe_failure(error)) from error
+    finally:
+        turns.close(usage.total if usage is not None else None, cost, unknown=unknown)
+        question.account.spend(
+            usage if usage is not None else turns.token_usage,
+            cost if cost is not None else turns.cost_usd,
+        )
+
+
+def _price_of(member: Member) -> Price | None:
+    """What the agent's model costs, if it says which that is."""
+    model = member.agent.model
+    if model is None:
+        return None
+
+    def price(prompt: int, answer: int) -> float | None:
+        from muster.pricing import cost_of
+
+        return cost_of(model, TokenUsage(prompt, answer), provider=member.kind)
+
+    return price
+
+
+def _system_prompt(question: Question) -> str | None:
     member = question.member
-    toolbox = member.toolbox
-    system = system_prompt(
+    return system_prompt(
         member.agent.system_prompt,
-        guidance=toolbox.guidance if question.use_tools else (),
+        guidance=member.toolbox.guidance if question.use_tools else (),
         with_envelopes=question.with_envelopes,
         with_memory=question.with_memory,
         output_format=member.agent.output_format,
     )
-    estimate = TokenBudget.estimate(
-        system, question.prompt, *(message.text for message in question.history)
-    )
-    _check_daily(context, member, estimate)
-    budgets = (*context.token_budgets, *question.budgets)
-    money = (*context.money_budgets, *question.money_budgets)
-    spent = _Spent()
-    with ExitStack() as reserved:
-        for budget in budgets:
-            budget.reserve(estimate)
-            reserved.callback(_release, budget, estimate, spent)
-        for purse in money:
-            await _enter(purse)
-            reserved.callback(_leave, purse, spent)
-        limits = Limits(
-            max_output_tokens=member.agent.limits.max_tokens_per_call,
-            max_turns=member.agent.limits.max_turns,
-            max_total_tokens=min((each.left + estimate for each in budgets), default=None),
-            max_cost_usd=min((each.limit - each.spent for each in money), default=None),
-        )
-        spent.tokens = estimate  # all that is known of a call that is cut off
-        try:
-            response = await member.provider.invoke(_request(context, question, system, limits))
-        except ProviderError as error:
-            usage = error.token_usage
-            spent.tokens, spent.cost = usage.total if usage is not None else 0, error.cost_usd
-            question.account.spend(usage, error.cost_usd)
-            raise
-        except MusterError:
-            raise
-        except Exception as error:
-            raise ProviderFailed(describe_failure(error)) from error
-        usage = response.token_usage
-        spent.tokens = estimate + TokenBudget.estimate(response.text)
-        if usage is not None:
-            spent.tokens = usage.total
-        spent.cost = response.cost_usd
-        question.account.spend(usage, response.cost_usd)
-        return response
-
-
-@dataclass(slots=True)
-class _Spent:
-    """What a call has used; nothing, if it is not made after all."""
-
-    tokens: int = 0
-    cost: float | None = None
-
-
-def _release(budget: TokenBudget, estimate: int, spent: _Spent) -> None:
-    budget.release(estimate, spent.tokens)
-
-
-async def _enter(purse: MoneyBudget) -> None:
-    """Raises `BudgetExceeded` when the money is spent."""
-    within_another = len(_inside.get()) > 1
-    if not (purse.enter_at_once() if within_another else await purse.enter()):
-        raise BudgetExceeded(f"budget of ${purse.limit:g} exceeded: spent ${purse.spent:.4g}")
-
-
-def _leave(purse: MoneyBudget, spent: _Spent) -> None:
-    purse.leave(spent.cost)
 
 
 def _request(
-    context: RunContext, question: Question, system: str | None, limits: Limits
+    context: RunContext,
+    question: Question,
+    system: str | None,
+    turns: Turns,
+    calls: _ToolCalls,
 ) -> ProviderRequest:
     member = question.member
-    tools: tuple[Any, ...] = ()
-    call_tool: CallTool | None = None
-    if question.use_tools:
-        tools = (*member.toolbox.tools, *(bound.tool for bound in question.tools))
-        call_tool = _ToolCalls(context, question) if tools else None
     return ProviderRequest(
         question=question.prompt,
         system_prompt=system,
         messages=question.history,
         eval_case_id=question.role,
         attempt=question.attempt,
-        tools=tools,
-        call_tool=call_tool,
+        tools=calls.tools,
+        call_tool=calls if calls.tools else None,
+        watch=turns,
         on_chunk=_Chunks(context, question) if question.stream else None,
-        limits=limits,
-        response_schema=question.schema,
+        limits=Limits(
+            max_output_tokens=turns.output_allowed(),
+            max_turns=member.agent.limits.max_turns,
+            max_total_tokens=turns.total_allowed,
+            max_cost_usd=turns.money_allowed,
+        ),
+        response_schema=question.schema if member.takes_schema else None,
         metadata={"run": context.run_id, "step": question.unit[0], "agent": member.agent.name,
                   **_artifact_dir(), **question.metadata},
     )  # fmt: skip
@@ -237,48 +259,89 @@ class _ToolCalls:
     """Calls tools: each call is in the journal before it is made, its result before it is used. A
     call whose result is there from an earlier part of the run is not made again."""
 
-    __slots__ = ("_context", "_extra", "_known", "_question")
+    __slots__ = (
+        "_context",
+        "_extra",
+        "_handed_on",
+        "_in_turn",
+        "_known",
+        "_question",
+        "_results",
+        "_turns",
+        "has_room",
+        "tools",
+    )
 
-    def __init__(self, context: RunContext, question: Question) -> None:
+    def __init__(self, context: RunContext, question: Question, turns: Turns) -> None:
         self._context = context
         self._question = question
-        self._extra = {bound.tool.name: bound for bound in question.tools}
+        self._turns = turns
+        toolbox = question.member.toolbox.tools if question.use_tools else ()
+        own = question.tools if question.use_tools else ()
+        self._extra = {bound.tool.name: bound for bound in own}
+        self.tools: tuple[Tool, ...] = (*toolbox, *(bound.tool for bound in own))
         step, iteration, item = question.unit
         row = (question.row_name or step, iteration, item)
         known = context.earlier.calls.get(row, {})
         self._known = {key: list(results) for key, results in known.items()}
+        self._results = 0
+        self.has_room = True
+        """Whether the question has its place at the agent, which is free for others while it waits
+        for whom it has handed a task to."""
+        self._handed_on = Pauses(self._make, self._leave_room, self._enter_room)
+        self._in_turn = Pauses(self._routed, turns.pause, self._next_turn)
 
     async def __call__(self, name: str, arguments: Mapping[str, Any]) -> str:
+        return await self._in_turn(name, arguments)
+
+    async def _next_turn(self) -> None:
+        results, self._results = self._results, 0
+        await self._context.journal.flushed()  # how calls went that have failed, too
+        await self._turns.resume(results)
+
+    def _leave_room(self) -> None:
+        self.has_room = False
+        self._question.member.room.leave()
+
+    async def _enter_room(self) -> None:
+        await self._question.member.room.enter(again=True)
+        self.has_room = True
+
+    async def _routed(self, name: str, arguments: Mapping[str, Any]) -> str:
+        if known := self._known.get(call_key(name, arguments)):
+            result = known.pop(0)
+        elif name == DELEGATE and name in self._extra:
+            result = await self._handed_on(name, arguments)
+        else:
+            result = await self._make(name, arguments)
+        self._results += TokenBudget.estimate(result)
+        return result
+
+    async def _make(self, name: str, arguments: Mapping[str, Any]) -> str:
         context, question = self._context, self._question
-        key = call_key(name, arguments)
-        if results := self._known.get(key):
-            return results.pop(0)
-        bound = self._extra.get(name)
         step, iteration, item = question.unit
+        # What a model makes up may be anything, also no object.
+        given: Any = dict(arguments) if isinstance(arguments, Mapping) else arguments
+        if given is None:
+            given = "null"
+        shown = name if self._is_known(name) else context.journal.masked(name)
         call_id = context.journal.begin_call(
             question.row,
-            CallRecord(
-                kind="delegate" if name == "delegate" else "tool",
-                name=name,
-                arguments=dict(arguments),
-            ),
+            CallRecord(kind=DELEGATE if name == DELEGATE else "tool", name=shown, arguments=given),
         )
-        context.emit(
-            "tool_call", step=step, iteration=iteration, item=item, text=name, data=arguments
-        )
+        context.emit("tool_call", step=step, iteration=iteration, item=item, text=shown, data=given)
         began = time.perf_counter()
         status, result = "error", ""
         try:
-            if bound is not None:
-                result = await bound.call(arguments)
-            else:
-                result = await question.member.toolbox.call(name, arguments)
+            await context.journal.flushed()
+            result = await self._call(name, arguments)
             status = "ok"
-            return result
         except asyncio.CancelledError:
             status = "cancelled"
             raise
         except Exception as error:
+            if isinstance(error, TimeoutError):
+                status = "timeout"
             result = f"error: {str(error) or type(error).__name__}"
             raise
         finally:
@@ -290,14 +353,31 @@ class _ToolCalls:
                 iteration=iteration,
                 item=item,
                 text=result,
-                data={"name": name, "status": status, "duration_ms": took},
+                data={"name": shown, "status": status, "duration_ms": took},
             )
+        await context.journal.flushed()  # also what the tool has noted: a subtask
+        return result
+
+    def _is_known(self, name: str) -> bool:
+        return any(tool.name == name for tool in self.tools)
+
+    async def _call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """Raises `ToolFailed` for what is no call that can be made."""
+        refusal = refused_call(name, arguments, self.tools)
+        if refusal is not None:
+            raise ToolFailed(refusal)
+        bound = self._extra.get(name)
+        if bound is not None:
+            return await bound.call(arguments)
+        return await self._question.member.toolbox.call(name, arguments)
 
 
 def _check_daily(context: RunContext, member: Member, estimate: int) -> None:
     """Raises `BudgetExceeded` when the agent, or its team, has had its tokens of the day."""
-    since = datetime.now(UTC) - timedelta(hours=24)
     name, own = member.agent.name, member.agent.limits.max_daily_tokens
+    if own is None and not context.daily_limits:
+        return
+    since = datetime.now(UTC) - timedelta(hours=24)
     if own is not None:
         used = context.journal.tokens_since(name, since)
         _check_day(f"agent {name}", used, own, estimate)

@@ -11,7 +11,7 @@ from typing import Any
 
 from muster.config.targets import TargetCatalog
 from muster.errors import UsageError
-from muster.provider import Provider
+from muster.provider import Provider, ProviderRequest, Tool
 from muster.targets import TargetPool
 from muster.teams.definition import Agent, McpServer, PythonTool, ToolSource
 from muster.teams.remembering import Memories
@@ -19,6 +19,7 @@ from muster.teams.template import Template
 from muster.tools.base import Toolbox, open_toolbox
 from muster.tools.mcp import McpServers
 from muster.tools.webhook import Webhooks
+from muster.wrappers.places import Places
 
 __all__ = ("Cast", "CastOptions", "Member", "kind_of_model")
 
@@ -54,6 +55,9 @@ def kind_of_model(model: str | None, env: Mapping[str, str]) -> str:
     )
 
 
+_WITH_TOOLS = ProviderRequest(question="", tools=(Tool("any"),))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CastOptions:
     """What the command line says of all agents."""
@@ -75,8 +79,10 @@ class Member:
     kind: str
     target: str
     toolbox: Toolbox
-    room: asyncio.Semaphore
+    room: Places
     """As many tasks at a time as the agent takes."""
+    takes_schema: bool = True
+    """False: the provider knows no schemas, and has the one in the prompt to go by."""
 
 
 class Cast:
@@ -93,7 +99,7 @@ class Cast:
         self._webhooks = Webhooks()
         self._members: dict[tuple[str, int, str], asyncio.Task[Member]] = {}
         self._stack = AsyncExitStack()
-        self.memories = Memories(catalog.project.root / ".muster")
+        self.memories = Memories(catalog.project.root / ".muster", pool.embedder)
         """Those that are kept beyond a run."""
         self.warnings: list[str] = []
 
@@ -118,9 +124,11 @@ class Cast:
 
     async def aclose(self) -> None:
         """Let go of tools, servers and providers."""
-        for task in self._members.values():
+        # Those that are ready may have been made in an event loop that is gone.
+        opening = [task for task in self._members.values() if not task.done()]
+        for task in opening:
             task.cancel()
-        await asyncio.gather(*self._members.values(), return_exceptions=True)
+        await asyncio.gather(*opening, return_exceptions=True)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._pool.aclose)
             stack.push_async_callback(self.memories.aclose)
@@ -132,18 +140,20 @@ class Cast:
         """Make every agent's provider and memory, so that their mistakes are told before anything
         is asked."""
         for agent in agents:
-            self._pool.open(self._target_name(agent))
+            target = self._pool.open(self._target_name(agent))
+            if self._sources(agent) and target.refusal(_WITH_TOOLS) is not None:
+                raise UsageError(
+                    f'the agent "{agent.name}" has tools, and its target "{target.name}" '
+                    f"(provider {target.resolved.provider}) does not call the tools of a request: "
+                    "leave the tools out, or use a target that does; a command has tools of its own"
+                )
             if agent.memory is not None:
                 self.memories.of(agent, agent.memory)
 
     async def _open(self, agent: Agent, inputs: Mapping[str, Any]) -> Member:
         name = self._target_name(agent)
         target = self._pool.open(name)
-        sources = [
-            _filled(source, inputs)
-            for source in agent.tools
-            if not (self._options.no_mcp and isinstance(source, McpServer))
-        ]
+        sources = [_filled(source, inputs) for source in self._sources(agent)]
         toolbox = await open_toolbox(sources, servers=self._servers, webhooks=self._webhooks)
         self._stack.push_async_callback(toolbox.aclose)
         self.warnings.extend(toolbox.warnings)
@@ -153,8 +163,14 @@ class Cast:
             target.resolved.provider,
             name,
             toolbox,
-            asyncio.Semaphore(agent.limits.max_concurrent_tasks),
+            Places(agent.limits.max_concurrent_tasks),
+            target.capabilities.structured_output is not False,
         )
+
+    def _sources(self, agent: Agent) -> list[ToolSource]:
+        """Where the agent's tools come from in this run."""
+        refused = McpServer if self._options.no_mcp else ()
+        return [source for source in agent.tools if not isinstance(source, refused)]
 
     def _target_name(self, agent: Agent) -> str:
         """The target that answers for the agent; one is made of its model if it names none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,6 +35,11 @@ ARROW = " → "
 
 SUBTASK = f"{ARROW}subtask-"
 """In the name of a subtask's row: between who submitted it, and its own id."""
+
+BEGINNING = 8
+"""Attempts that begin together, on one commit. Of a hundred that may begin at one moment the first
+are then asked before the last are made ready; else they would all end at one moment again, and
+nothing be done in between."""
 
 _CUT_OFF = frozenset({"interrupted", "cancelled"})
 
@@ -152,6 +158,8 @@ class RunContext:
     earlier: Earlier = field(default_factory=Earlier)
     on_event: OnEvent | None = None
     ask_approval: AskApproval | None = None
+    beginning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BEGINNING))
+    """Held while an attempt is written down as begun, and that is brought to disk."""
     within: str = ""
     """The step around a nested team, and a slash: before the names of its steps in events."""
 

@@ -284,6 +284,8 @@ class Team:
     """Written as an ArkFlow."""
     labels: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     path: Path | None = None
+    definition_hash: str = field(default="", repr=False, compare=False)
+    """SHA-256 of the manifests that were loaded together, as they were then."""
     place: Place | None = field(default=None, repr=False, compare=False)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muster.errors import nearest
+from muster.errors import MusterError, nearest
 from muster.importing import describe_failure
 from muster.provider import ProviderError, Tool
 from muster.store.records import StepRecord
@@ -19,6 +19,7 @@ from muster.teams.asking import Question, ask, calling_row
 from muster.teams.budget import Budgets
 from muster.teams.context import ARROW, SUBTASK, RunContext, Unit
 from muster.teams.definition import Agent, Role, Team
+from muster.teams.own_tools import DELEGATE, SUBMIT_SUBTASK
 from muster.teams.remembering import recalled, remember, with_memories
 from muster.teams.state import FAILED, SUCCEEDED, Account
 from muster.teams.unit import StepFailed
@@ -33,7 +34,10 @@ class Delegation:
     def __init__(self, context: RunContext, team: Team) -> None:
         self._context = context
         self._team = team
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: dict[asyncio.Task[None], int] = {}
+        """Subtasks, and their rows."""
+        self._at_work: set[int] = set()
+        """Rows of subtasks that have begun, and end by themselves."""
         self._outside = contextvars.copy_context()
 
     def tools_of(
@@ -52,7 +56,7 @@ class Delegation:
             if role is not None and role.agent is not None:
                 unit = (chain[0], row.iteration, row.item)
                 task = _Task(role, row.prompt or "", chain, account, unit, Budgets())
-                self._begin(task, row.parent)
+                self._begin(task, self._row(task, row.parent))
 
     async def finish(self) -> None:
         """Wait for the subtasks that were submitted."""
@@ -61,7 +65,11 @@ class Delegation:
 
     async def stop(self) -> None:
         """End them."""
-        await stop_tasks(set(self._background))
+        begun = dict(self._background)
+        await stop_tasks(set(begun))
+        for row in begun.values():
+            if row not in self._at_work:  # it has not come to its first line
+                self._context.journal.end_step(row, **_CUT_OFF)
 
     def _tools(
         self,
@@ -82,32 +90,34 @@ class Delegation:
                 return await self._hand_over(given)
 
             tools.append(BoundTool(_delegate_tool(self._team, role), delegate, "delegation"))
-        if "submit_subtask" in (role.agent.builtin_tools if role.agent is not None else ()):
+        if SUBMIT_SUBTASK in (role.agent.builtin_tools if role.agent is not None else ()):
 
             async def submit(arguments: Mapping[str, Any]) -> str:
-                prompt = _text(arguments, "prompt", "submit_subtask")
+                prompt = _text(arguments, "prompt", SUBMIT_SUBTASK)
                 self._check_depth(chain)
                 name = f"subtask-{secrets.token_hex(4)}"
                 given = _Task(role, prompt, (*chain, name), account, unit, budgets)
-                self._begin(given, calling_row())
+                # It is in the journal before the model is told so: a run that is killed now, and
+                # gone on with, does it.
+                row = self._row(given, calling_row())
+                self._begin(given, row)
                 return f"subtask submitted with id: {name}"
 
             tools.append(BoundTool(_SUBMIT, submit, "subtasks"))
         return tools
 
-    def _begin(self, given: _Task, parent: int | None) -> None:
+    def _begin(self, given: _Task, row: int) -> None:
         """Begin a subtask: it outlives the call that submits it, and is not within it."""
-        work = self._subtask(given, parent)
         loop = asyncio.get_running_loop()
-        task = loop.create_task(work, context=self._outside.copy())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task = loop.create_task(self._subtask(given, row), context=self._outside.copy())
+        self._background[task] = row
+        task.add_done_callback(lambda done: self._background.pop(done, None))
 
     def _asked(
         self, role: Role, chain: tuple[str, ...], arguments: Mapping[str, Any]
     ) -> tuple[Role, str]:
-        name = _text(arguments, "role", "delegate")
-        prompt = _text(arguments, "prompt", "delegate")
+        name = _text(arguments, "role", DELEGATE)
+        prompt = _text(arguments, "prompt", DELEGATE)
         if name not in role.can_delegate:
             near = nearest(name, role.can_delegate)
             hint = f"near: {near[0]}; " if near else ""
@@ -132,16 +142,17 @@ class Delegation:
         """The role's answer; what goes wrong is told to the agent that asked."""
         try:
             if task.role.agent is not None:
-                return await self._ask(task, task.role.agent, calling_row())
+                return await self._ask(task, task.role.agent, self._row(task, calling_row()))
             return await self._ask_team(task)
         except (ProviderError, StepFailed) as error:
             raise ToolFailed(f"{task.role.name} failed: {error}") from error
 
-    async def _subtask(self, task: _Task, parent: int | None) -> None:
+    async def _subtask(self, task: _Task, row: int) -> None:
         """What goes wrong is told to who watches: the agent that asked has gone on."""
         assert task.role.agent is not None
+        self._at_work.add(row)
         try:
-            await self._ask(task, task.role.agent, parent)
+            await self._ask(task, task.role.agent, row)
         except Exception as error:
             why = str(error) if isinstance(error, ProviderError) else describe_failure(error)
             told = f"{task.chain[-1]} failed: {why}"
@@ -159,24 +170,28 @@ class Delegation:
             self._context, team, given, unit, account=task.account, budgets=task.budgets
         )
 
-    async def _ask(self, task: _Task, agent: Agent, parent: int | None) -> str:
-        context = self._context
-        member = await context.member(agent)
-        own = Account(task.account)
-        row = context.journal.begin_step(
+    def _row(self, task: _Task, parent: int | None) -> int:
+        """The task's row of the journal, written before it begins."""
+        agent = task.role.agent
+        return self._context.journal.begin_step(
             StepRecord(
-                run_id=context.run_id,
+                run_id=self._context.run_id,
                 name=task.name,
                 iteration=task.unit[1],
                 item=task.unit[2],
-                agent=agent.name,
+                agent=agent.name if agent is not None else None,
                 parent=parent,
                 prompt=task.prompt,
-                target=member.target,
             )
         )
-        ended: dict[str, Any] = {"status": FAILED, "error": "cancelled", "error_kind": "cancelled"}
+
+    async def _ask(self, task: _Task, agent: Agent, row: int) -> str:
+        context = self._context
+        own = Account(task.account)
+        ended: dict[str, Any] = _CUT_OFF
         try:
+            member = await context.member(agent)
+            context.journal.update_step(row, target=member.target)
             entries = await recalled(context, agent, task.prompt, row)
             response = await ask(
                 context,
@@ -200,6 +215,9 @@ class Delegation:
             ended = {"status": SUCCEEDED, "output": response.text, "model": response.model}
         except ProviderError as error:
             ended = {"status": FAILED, "error": str(error), "error_kind": error.kind}
+            raise
+        except MusterError as error:
+            ended = {"status": FAILED, "error": str(error), "error_kind": "configuration"}
             raise
         finally:
             context.journal.end_step(
@@ -226,6 +244,9 @@ class _Task:
         return ARROW.join(self.chain)
 
 
+_CUT_OFF: dict[str, Any] = {"status": FAILED, "error": "cancelled", "error_kind": "cancelled"}
+
+
 def _text(arguments: Mapping[str, Any], name: str, tool: str) -> str:
     value = arguments.get(name)
     if not isinstance(value, str) or not value.strip():
@@ -240,7 +261,7 @@ def _delegate_tool(team: Team, role: Role) -> Tool:
         can = "; ".join(c.description for c in agent.capabilities if c.description) if agent else ""
         told.append(f"{name} ({can})" if can else name)
     return Tool(
-        "delegate",
+        DELEGATE,
         "Hand a task to another member of the team and get the result. "
         f"Members: {', '.join(told)}.",
         {
@@ -255,7 +276,7 @@ def _delegate_tool(team: Team, role: Role) -> Tool:
 
 
 _SUBMIT = Tool(
-    "submit_subtask",
+    SUBMIT_SUBTASK,
     "Put a further task into the queue. It is done by itself: the answer is its id, not its "
     "result.",
     {

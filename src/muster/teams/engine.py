@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,10 @@ from muster.tools.base import BoundTool
 __all__ = ("RunOutcome", "TeamRun", "run_team")
 
 ENTRY_STEP = "route"
+
+BURST = 32
+"""Steps that begin in one turn of the event loop: the first are asked while further ones are made
+ready, which takes time when there are a thousand."""
 
 
 @dataclass(slots=True)
@@ -100,27 +105,29 @@ class TeamRun:
         for name, step in self._steps.items():
             for other in set(step.depends_on):
                 dependants[other].append(name)
-        failed = False
+        ready = deque(name for name, missing in waiting.items() if not missing)
         open_ = 0  # begun, and their end not looked at: several may end at the same moment
+        failed = False
         self._delegation.go_on(self._state.account)
         try:
-            for name, missing in waiting.items():
-                if not missing:
-                    self._start(name)
+            while ready or open_:
+                for _ in range(min(len(ready), BURST)):
+                    self._start(ready.popleft())
                     open_ += 1
-            while open_:
+                if ready and self._ended.empty():
+                    await asyncio.sleep(0)
+                    continue
                 ended = await self._ended.get()
                 open_ -= 1
                 if isinstance(ended, BaseException):
                     raise ended
                 failed = failed or not ended.satisfied
-                if failed:
-                    continue
                 for name in dependants[ended.name]:
                     waiting[name] -= 1
                     if not waiting[name]:
-                        self._start(name)
-                        open_ += 1
+                        ready.append(name)
+                if failed:
+                    ready.clear()
             await self._delegation.finish()
         finally:
             await stop_tasks(set(self._running))

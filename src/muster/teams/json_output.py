@@ -13,6 +13,9 @@ __all__ = ("NO_JSON", "extract_json")
 NO_JSON = NO_DATA
 """What `extract_json` gives when there is none; `None` is JSON's `null`."""
 
+_BEGINS_AS_JSON = re.compile(r'\s*[{["0-9tfnNI-]').match
+"""What `json.loads` takes may begin so; with `NaN` and `Infinity`."""
+
 _FENCE = re.compile(r"```[\w-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 _BEGINNING = re.compile(r"^[ \t]*[{\[]", re.MULTILINE)
 
@@ -21,6 +24,8 @@ def extract_json(text: str) -> Any:
     """The value that `text` holds: as a whole, in its first fenced block, or from the first line
     on that begins with a brace or bracket. `NO_JSON` when that is not JSON."""
     for candidate in _candidates(text):
+        if not _BEGINS_AS_JSON(candidate):
+            continue  # most answers: an error of the parser takes longer
         try:
             return json.loads(candidate)
         except ValueError:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.config.environment import load_environment
 from muster.config.project import Project, find_project
 from muster.config.secrets import MASK, Masker, environment_secrets, secret_values
 from muster.config.targets import load_catalog
-from muster.errors import UsageError
+from muster.errors import ConfigError, UsageError
 from muster.evals.budget import MoneyBudget
 from muster.providers import providers
 from muster.store.journal import Journal, journal_path
@@ -32,13 +33,15 @@ from muster.teams.inputs import check_inputs
 from muster.teams.manifests import Bundle, load_manifests
 from muster.teams.records import (
     begin_run,
-    definition_hash,
     end_run,
     forget_old_runs,
     mark_ended,
 )
 from muster.teams.routing import candidates, router_of
 from muster.teams.watching import OnEvent
+
+if TYPE_CHECKING:
+    from muster.teams.mock_script import Script
 
 __all__ = (
     "LaunchOptions",
@@ -67,7 +70,7 @@ class LaunchOptions:
     targets_file: Path | None = None
     values: Path | None = None
     mock: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the mock: a script."""
+    """Settings of the mock: those of a script that was checked."""
     no_mcp: bool = False
     lenient: bool = False
     max_tokens: int | None = None
@@ -110,13 +113,14 @@ class Launched:
     outcome: RunOutcome
 
 
-def prepare(options: LaunchOptions) -> Prepared:
-    """Read and check the manifest, the targets and the inputs.
+def prepare(options: LaunchOptions, *, script: Script | None = None) -> Prepared:
+    """Read and check the manifest, the targets and the inputs. With a `script` the mock answers
+    for every agent, and says what the script has for it.
 
     Raises:
         MusterError: what is wrong with them; nobody was asked anything.
     """
-    prepared = assemble(options)
+    prepared = assemble(options, script=script)
     prepared.inputs = check_inputs(prepared.team, options.inputs)
     return prepared
 
@@ -129,7 +133,12 @@ def _folder_of(file: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def assemble(options: LaunchOptions, *, env: Mapping[str, str] | None = None) -> Prepared:
+def assemble(
+    options: LaunchOptions,
+    *,
+    script: Script | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Prepared:
     """The same but for the inputs, of which each of many runs has its own. `env` is the
     environment, if it is not that of the manifest's folder.
 
@@ -146,6 +155,9 @@ def assemble(options: LaunchOptions, *, env: Mapping[str, str] | None = None) ->
         safe=options.safe,
         lenient_templates=options.lenient,
     )
+    if script is not None:
+        options = replace(options, provider="mock", mock=script.settings)
+        _check_script(script, bundle)
     team = _bounded(bundle.pick_team(options.team), options)
     catalog = load_catalog(start, explicit=options.targets_file, env=env, safe=options.safe)
     registry = providers.for_project(project.provider_folders, safe=options.safe)
@@ -164,6 +176,13 @@ def assemble(options: LaunchOptions, *, env: Mapping[str, str] | None = None) ->
     cast.check(_agents_of(team))
     warnings = [*bundle.warnings, *catalog.warnings, *registry.failures]
     return Prepared(options, bundle, team, {}, project, env, pool, cast, warnings)
+
+
+def _check_script(script: Script, bundle: Bundle) -> None:
+    from muster.teams.script_checks import problems_of_script
+
+    if problems := list(problems_of_script(script, bundle, live_tools=True)):
+        raise ConfigError(problems)
 
 
 def _bounded(team: Team, options: LaunchOptions) -> Team:
@@ -277,9 +296,10 @@ def _begin(
         stored = stored_options(prepared.options)
         return begin_run(journal, prepared.team, prepared.inputs, options=stored, trigger=trigger)
     run = journal.run(resume)
-    if run.definition_hash != definition_hash(prepared.team.path):
+    if run.definition_hash != prepared.team.definition_hash:
+        what = run.file or "the standard input"
         raise UsageError(
-            f"run {run.id}: {run.file} is not what it was when the run began; start a new one"
+            f"run {run.id}: {what} is not what it was when the run began; start a new one"
         )
     return journal.claim(run.id, os.getpid())
 
@@ -367,10 +387,14 @@ async def _watched(
 def stored_options(options: LaunchOptions) -> dict[str, Any]:
     """The options as JSON, for `--resume`."""
     return {
-        name: str(value.resolve()) if isinstance(value, Path) else value
+        name: _stored_path(value) if isinstance(value, Path) else value
         for name, value in asdict(options).items()
         if name != "inputs"
     }
+
+
+def _stored_path(path: Path) -> str:
+    return "-" if str(path) == "-" else str(path.resolve())
 
 
 def resumed(run: RunRecord, inputs: Mapping[str, Any]) -> LaunchOptions:
@@ -380,6 +404,10 @@ def resumed(run: RunRecord, inputs: Mapping[str, Any]) -> LaunchOptions:
         UsageError: the journal does not have them.
     """
     stored = dict(run.options)
+    if stored.get("file") == "-" and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError(
+            f"run {run.id}: its manifest came from the standard input: give it there again"
+        )
     known = {**run.input, **inputs}
     hidden = [name for name, value in known.items() if MASK in json.dumps(value, default=str)]
     if hidden:

@@ -6,10 +6,13 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from muster.errors import MusterError
 from muster.evals.budget import MoneyBudget
-from muster.store.records import FAILED, INTERRUPTED, SUCCEEDED
+from muster.store.records import CANCELLED, FAILED, INTERRUPTED, SUCCEEDED
+from muster.store.waiting import wait_for_cancel
+from muster.tasks import stop_tasks
 from muster.teams.budget import Budgets, TokenBudget
 from muster.teams.context import NESTED, Earlier, RunContext, Unit
 from muster.teams.definition import Team
@@ -18,6 +21,9 @@ from muster.teams.prompt import step_prompt
 from muster.teams.records import begin_run, end_run, mark_ended
 from muster.teams.state import Account
 from muster.teams.unit import StepFailed
+
+if TYPE_CHECKING:
+    from muster.teams.engine import RunOutcome, TeamRun
 
 __all__ = ("first_input", "run_nested")
 
@@ -37,10 +43,10 @@ async def run_nested(
     around it has begun goes on.
 
     Raises:
-        StepFailed: its run failed.
+        StepFailed: its run failed, or was cancelled by itself.
         UsageError: its inputs are not what it wants.
     """
-    from muster.teams.engine import run_team
+    from muster.teams.engine import TeamRun
 
     inputs = check_inputs(team, _inputs_of(team, given))
     journal = context.journal
@@ -65,19 +71,34 @@ async def run_nested(
         account=account,
     )
     try:
-        outcome = await run_team(team, inputs, inner)
+        outcome = await _unless_cancelled(TeamRun(team, inputs, inner), inner)
     except asyncio.CancelledError:
         mark_ended(journal, run.id, INTERRUPTED, "Interrupted", "the run around it was stopped")
         raise
     except MusterError as error:
         mark_ended(journal, run.id, FAILED, "Error", str(error))
         raise
+    if outcome is None:
+        by = "`muster runs cancel`"
+        mark_ended(journal, run.id, CANCELLED, "Cancelled", f"cancelled by {by}")
+        raise StepFailed(f'team "{team.name}" was cancelled by {by} (run {run.id})', "cancelled")
     end_run(journal, run.id, outcome)
     if outcome.status != SUCCEEDED:
         kind = _KINDS.get(outcome.reason, "team_failed")
         text = f'team "{team.name}" failed: {outcome.error}'
         raise StepFailed(text, kind, retryable=kind in ("team_failed", "timeout"))
     return outcome.output
+
+
+async def _unless_cancelled(run: TeamRun, context: RunContext) -> RunOutcome | None:
+    """How the run ended; `None`: somebody wanted it to stop, and not those around it."""
+    running = asyncio.ensure_future(run.run())
+    cancel = asyncio.ensure_future(wait_for_cancel(context.journal, context.run_id))
+    try:
+        await asyncio.wait((running, cancel), return_when=asyncio.FIRST_COMPLETED)
+        return running.result() if running.done() else None
+    finally:
+        await stop_tasks((running, cancel))
 
 
 def _within(

@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from muster.capabilities import Capabilities
 from muster.errors import MusterError, UsageError, nearest
+from muster.evals.budget import MoneyBudget
 from muster.provider import (
     BadRequest,
     BudgetExceeded,
@@ -54,6 +56,9 @@ from muster.teams.launch import (
 from muster.teams.nested import first_input
 from muster.teams.records import begin_run
 from muster.teams.transcript import is_of_team, transcript
+
+if TYPE_CHECKING:
+    from muster.teams.mock_script import Script
 
 __all__ = ("TeamProvider",)
 
@@ -99,6 +104,11 @@ class TeamProvider:
     """Runs the team for each request."""
 
     Settings = TeamSettings
+    capabilities = Capabilities(
+        streaming=False, tools=False, history=True, images=False, structured_output=False,
+        embeddings=False, batch=False,
+    )  # fmt: skip
+    """Its agents have tools of their own; files are told to it by their paths."""
 
     def __init__(self, target: ResolvedTarget) -> None:
         """Reads and checks the manifests. Raises `MusterError` for what is wrong with them, and
@@ -106,7 +116,8 @@ class TeamProvider:
         settings = TeamSettings.model_validate(dict(target.config))
         self._options = _options(target, settings)
         with _opening(self._options):
-            self._prepared = assemble(self._options, env=target.env)
+            script = _script(target, settings)
+            self._prepared = assemble(self._options, script=script, env=target.env)
         try:
             self._key = (self._options.file, self._prepared.team.name)
             self._input = _input_of(self._prepared.team, settings.input)
@@ -181,7 +192,7 @@ class TeamProvider:
     # --- the run ---
 
     def _open_journal(self) -> Journal:
-        if self._journal is None:
+        if self._journal is None or self._journal.has_lost:  # runs that go on in that one fail
             path = journal_path(self._prepared.project.root)
             self._journal = Journal.open(path, masker=self._masker)
         return self._journal
@@ -195,7 +206,7 @@ class TeamProvider:
             journal,
             self._prepared.team,
             inputs,
-            options=stored_options(self._options),
+            options=stored_options(self._prepared.options),
             parent=parent,
             trigger="eval" if "suite" in request.metadata else None,
             shares_process=True,
@@ -216,6 +227,9 @@ class TeamProvider:
         if limits.max_total_tokens is not None:
             asked = TokenBudget(limits.max_total_tokens, "request")
             context.token_budgets = (*context.token_budgets, asked)
+        if limits.max_cost_usd is not None:
+            purse = MoneyBudget(limits.max_cost_usd)
+            context.money_budgets = (*context.money_budgets, purse)
         if limits.max_seconds is not None:
             seconds = min(team.timeout_seconds or limits.max_seconds, limits.max_seconds)
             team = replace(team, timeout_seconds=seconds)
@@ -258,20 +272,13 @@ class TeamProvider:
 
 
 def _options(target: ResolvedTarget, settings: TeamSettings) -> LaunchOptions:
-    mock: Mapping[str, Any] = {}
-    provider = settings.provider_for_all or "auto"
-    if settings.script is not None:
-        from muster.teams.mock_script import read_script
-
-        provider, mock = "mock", read_script(located(target, settings.script, "script")).settings
     return LaunchOptions(
         file=located(target, settings.file, "file"),
         team=settings.team,
-        provider=provider,
+        provider=settings.provider_for_all or "auto",
         target=settings.target_for_all,
         targets_file=target.targets_file,
         values=located(target, settings.values, "values") if settings.values else None,
-        mock=mock,
         no_mcp=settings.no_mcp,
         lenient=settings.lenient_templates,
         max_tokens=settings.max_tokens,
@@ -279,6 +286,14 @@ def _options(target: ResolvedTarget, settings: TeamSettings) -> LaunchOptions:
         timeout=target.timeout_seconds,
         safe=target.safe,
     )
+
+
+def _script(target: ResolvedTarget, settings: TeamSettings) -> Script | None:
+    if settings.script is None:
+        return None
+    from muster.teams.mock_script import read_script
+
+    return read_script(located(target, settings.script, "script"))
 
 
 @contextmanager

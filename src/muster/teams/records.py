@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.store.journal import Journal
@@ -14,7 +12,7 @@ from muster.teams.definition import Team
 if TYPE_CHECKING:
     from muster.teams.engine import RunOutcome
 
-__all__ = ("begin_run", "definition_hash", "end_run", "forget_old_runs", "mark_ended")
+__all__ = ("begin_run", "end_run", "forget_old_runs", "mark_ended")
 
 
 def begin_run(
@@ -33,7 +31,7 @@ def begin_run(
         id=run_id or new_run_id(team.name),
         team=team.name,
         file=str(team.path) if team.path is not None else "",
-        definition_hash=definition_hash(team.path),
+        definition_hash=team.definition_hash,
         input=dict(inputs),
         options=dict(options or {}),
         parent=parent,
@@ -78,14 +76,3 @@ def forget_old_runs(journal: Journal, team: Team) -> None:
         if kept is not None:
             for run in journal.runs(team=team.name, status=status, children=False)[kept:]:
                 journal.delete(run.id)
-
-
-def definition_hash(path: Path | None) -> str:
-    """SHA-256 of the manifest; of all of them in a folder."""
-    if path is None or not path.exists():
-        return ""
-    files = sorted(path.rglob("*.y*ml")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

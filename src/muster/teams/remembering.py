@@ -7,10 +7,11 @@ is recalled was written by agents, so it stands in an envelope, as what other st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from muster.embeddings import Embedder, embed_function
 from muster.errors import MusterError
 from muster.importing import describe_failure
 from muster.memory.base import MemoryFailed, MemoryStore, open_memory
@@ -39,8 +40,12 @@ _CLOSING = "</ark:memory"
 class Memories:
     """Memories by their definition, each opened when it is first used. Close them."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """`folder` is where files are kept by default; `None`: the working folder's `.muster`."""
+    def __init__(
+        self, folder: Path | None = None, embedder: Callable[[str], Embedder] | None = None
+    ) -> None:
+        """`folder` is where files are kept by default; `None`: the working folder's `.muster`.
+        `embedder` gives what makes the vectors, for a target's name."""
+        self._embedder = embedder
         self._path = (folder or Path(".muster")) / "memory.db"
         self._stores: dict[Memory, MemoryStore] = {}
 
@@ -54,7 +59,10 @@ class Memories:
         if store is None:
             file = agent.place.document.path if agent.place is not None else None
             search = file.parent if file is not None else None
-            store = open_memory(definition, path=self._path, search=search)
+            name, embed = definition.embed, None
+            if name is not None and ":" not in name and self._embedder is not None:
+                embed = embed_function(self._embedder(name))
+            store = open_memory(definition, path=self._path, search=search, embed=embed)
             self._stores[definition] = store
         return store
 
@@ -70,6 +78,7 @@ async def recalled(context: RunContext, agent: Agent, task: str, row: int) -> li
     if agent.memory is None:
         return []
     try:
+        await context.journal.flushed()
         store = _store(context, agent, agent.memory)
         entries = await _in_time(store.recall(_owner(context, agent), task, ENTRIES))
     except Exception as error:
@@ -86,6 +95,7 @@ async def remember(context: RunContext, agent: Agent, task: str, answer: str, ro
         return
     text = f"Task: {_short(task)}\nAnswer: {_short(answer)}"
     try:
+        await context.journal.flushed()
         store = _store(context, agent, agent.memory)
         await _in_time(store.remember(_owner(context, agent), context.journal.masked(text)))
     except Exception as error:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 from muster.errors import MusterError
@@ -78,16 +77,23 @@ class StepRunner:
             self._failed(step, state, str(error), "configuration")
         finally:
             state.seconds = time.perf_counter() - began
-        if state.status == SUCCEEDED:
-            self._context.emit(
-                "step_done", step=step.name, text=state.output, data=_account_of(state)
-            )
+        await self._context.journal.flushed()  # what is told has happened for good
+        self._tell(state)
         return state
 
     def _failed(self, step: Step, state: StepState, error: str, kind: str) -> None:
         state.status, state.error, state.error_kind = FAILED, error, kind
         self._context.note("step_failed", {"step": step.name, "error": error, "kind": kind})
-        self._context.emit("step_failed", step=step.name, text=error, data={"kind": kind})
+
+    def _tell(self, state: StepState) -> None:
+        """Tell who watches how it has ended."""
+        emit, name = self._context.emit, state.name
+        if state.status == FAILED:
+            emit("step_failed", step=name, text=state.error or "", data={"kind": state.error_kind})
+        elif state.status == SKIPPED:
+            emit("step_skipped", step=name, text=state.message or "")
+        else:
+            emit("step_done", step=name, text=state.output, data=_account_of(state))
 
     async def _run_in_time(self, step: Step, state: StepState) -> None:
         if step.timeout_seconds is None:
@@ -154,7 +160,6 @@ class StepRunner:
             StepRecord(run_id=self._context.run_id, name=step.name)
         )
         self._context.journal.end_step(row, status=SKIPPED, message=state.message)
-        self._context.emit("step_skipped", step=step.name, text=state.message)
 
     def _budgets(self, step: Step) -> Budgets:
         earlier, of = self._context.earlier, f'step "{step.name}"'
@@ -281,14 +286,14 @@ class StepRunner:
             tools=self._handles.tools_of(role, state, unit, budgets),
         )
         if role is not None:
-            task = replace(task, agent=role.agent, team=role.team)
+            task.agent, task.team = role.agent, role.team
             state.agent = task.name
             return await self._units.run(task)
-        agent = await self._handles.choose(step, state, prompt)
+        task.agent = agent = await self._handles.choose(step, state, prompt)
         state.agent = agent.name
         self._handles.busy(agent, 1)
         try:
-            return await self._units.run(replace(task, agent=agent))
+            return await self._units.run(task)
         finally:
             self._handles.busy(agent, -1)
 

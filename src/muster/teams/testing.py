@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,10 @@ from typing import Any
 
 from muster.config.document import Place
 from muster.config.project import Project
-from muster.errors import ConfigError, Problem, UsageError, nearest
+from muster.errors import ConfigError, Problem, UsageError
 from muster.memory.base import MemoryStore
 from muster.memory.definition import Memory
 from muster.provider import Tool
-from muster.providers.mock_script import MockReply
 from muster.store.journal import Journal, journal_path
 from muster.store.records import RunRecord
 from muster.teams.cast import Cast, Member
@@ -26,15 +25,14 @@ from muster.teams.engine import ENTRY_STEP, RunOutcome
 from muster.teams.expectations import Difference, asked_in, differences
 from muster.teams.inputs import check_inputs
 from muster.teams.launch import LaunchOptions, Prepared, assemble, launch
-from muster.teams.manifests import Bundle
-from muster.teams.mock_script import RoleRule, Script, TestCase, ToolResult
+from muster.teams.manifests.bundle import UnknownTeam
+from muster.teams.mock_script import Script, TestCase, ToolResult
 from muster.teams.remembering import Memories
+from muster.teams.script_checks import problems_of_script, unknown_name
 from muster.tools.base import BoundTool, Toolbox, ToolFailed
-from muster.tools.definitions import McpServer, PythonTool, WebhookTool
+from muster.tools.definitions import McpServer, WebhookTool
 
 __all__ = ("TestResult", "prepare_test", "run_test")
-
-_OTHERS_ASKED = ("judge", "router")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +69,14 @@ def prepare_test(
         mock={**test.settings, "max_retries": 0},  # what a target retries is not the team's
         no_mcp=not live_tools,
     )
-    prepared = assemble(chosen)
+    try:
+        prepared = assemble(chosen)
+    except UnknownTeam as error:
+        if test.entry.team is None:
+            raise
+        raise ConfigError(test.place.at("team").problem(str(error))) from None
     problems = [
-        *_problems_of_replies(script, prepared.bundle, live_tools=live_tools),
+        *problems_of_script(script, prepared.bundle, live_tools=live_tools),
         *_problems_of_test(test, prepared.team),
     ]
     try:
@@ -178,80 +181,7 @@ class _Answer:
         return json.dumps(result.json_value, ensure_ascii=False)
 
 
-# --- whether the script fits the team -------------------------------------------------------------
-
-
-class _Callable:
-    """The names of the tools that agents have, as far as they are known without asking."""
-
-    def __init__(self, agents: Iterable[Agent], bundle: Bundle) -> None:
-        self.names: set[str] = set()
-        self.servers: set[str] = set()
-        self.webhooks: set[str] = set()
-        for agent in agents:
-            self.names |= set(agent.builtin_tools)
-            for source in agent.tools:
-                if isinstance(source, McpServer):
-                    self.servers.add(source.name)
-                elif isinstance(source, WebhookTool):
-                    self.webhooks.add(source.name)
-                elif isinstance(source, PythonTool):
-                    self.names.add(source.name or source.path.rpartition(":")[2].split(".")[-1])
-        for team in bundle.teams.values():
-            if any(role.can_delegate for role in team.roles.values()):
-                self.names.add("delegate")
-
-    def server_of(self, name: str) -> str | None:
-        """The MCP server whose tool this would be."""
-        server, found, _ = name.partition("__")
-        return server if found and server in self.servers else None
-
-    def problem(self, name: str, scripted: Iterable[str], *, live: bool) -> str | None:
-        """Why a reply cannot call the tool."""
-        if name in scripted or name in self.names:
-            return None
-        server = self.server_of(name)
-        if server is None and name not in self.webhooks:
-            return _unknown("tool", name, [*self.names, *self.webhooks, *scripted])
-        if live:
-            return None
-        what = f'MCP server "{server}" is not started' if server else "webhooks are not called"
-        return f'tool "{name}": {what} in tests; give its result under "tools", or use --live-tools'
-
-
-def _problems_of_replies(script: Script, bundle: Bundle, *, live_tools: bool) -> Iterator[Problem]:
-    by_role = _agents_by_role(bundle)
-    every = _Callable([agent for agents in by_role.values() for agent in agents], bundle)
-    for name, place in script.tools.items():
-        if name not in every.names | every.webhooks and every.server_of(name) is None:
-            known = [*every.names, *every.webhooks, *(f"{name}__…" for name in every.servers)]
-            yield place.problem(_unknown("tool", name, known), of_key=True)
-    for reply in script.replies:
-        roles = reply.rule.roles if isinstance(reply.rule, RoleRule) else ()
-        for role in roles:
-            if role not in by_role and role not in _OTHERS_ASKED:
-                message = _unknown("role", role, [*by_role, *_OTHERS_ASKED])
-                yield reply.place.at("role").problem(message)
-        for number, call in enumerate(_calls_of(reply.rule)):
-            problem = every.problem(call, script.tools, live=live_tools)
-            if problem is not None:
-                yield reply.place.at("tool_calls", number, "tool").problem(problem)
-
-
-def _calls_of(reply: MockReply) -> list[str]:
-    return [call.tool for call in reply.tool_calls]
-
-
-def _agents_by_role(bundle: Bundle) -> dict[str, list[Agent]]:
-    """Whom a reply can be for: roles, and agents that are chosen by what they can do."""
-    found: dict[str, list[Agent]] = {}
-    for team in bundle.teams.values():
-        for role in team.roles.values():
-            found.setdefault(role.name, []).extend([role.agent] if role.agent else [])
-        for registry in (team.registry, team.routing.registry if team.routing else None):
-            for agent in registry.agents if registry else ():
-                found.setdefault(agent.name, []).append(agent)
-    return found
+# --- whether the test fits the team ---------------------------------------------------------------
 
 
 def _problems_of_test(test: TestCase, team: Team) -> Iterator[Problem]:
@@ -260,12 +190,12 @@ def _problems_of_test(test: TestCase, team: Team) -> Iterator[Problem]:
     expected = test.place.at("expect", "steps")
     for name in test.entry.expect.steps:
         if name not in names:
-            yield expected.at(name).problem(_unknown("step", name, names), of_key=True)
+            yield expected.at(name).problem(unknown_name("step", name, names), of_key=True)
     asking = [step.name for step in team.steps if step.approval is not None]
     for name, answer in test.entry.approvals.items():
         place = test.place.at("approvals", name)
         if name not in asking:
-            yield place.problem(_unknown("step that asks", name, asking), of_key=True)
+            yield place.problem(unknown_name("step that asks", name, asking), of_key=True)
             continue
         approval = steps[name].approval
         if answer == "nobody" and approval is not None and approval.timeout_seconds is None:
@@ -274,10 +204,3 @@ def _problems_of_test(test: TestCase, team: Team) -> Iterator[Problem]:
 
 def _endless(place: Place, step: str) -> Problem:
     return place.problem(f'step "{step}" has no timeoutSeconds; without an answer it never ends')
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    names = sorted(set(known))
-    near = nearest(name, names)
-    told = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(names) or 'none'}"
-    return f'the team has no {what} "{name}" ({told})'

@@ -15,6 +15,7 @@ from muster.teams.answer_checks import check_schema, check_text, judge_prompt, r
 from muster.teams.artifacts import collect, missing, wanted, workplace
 from muster.teams.asking import Question, ask
 from muster.teams.budget import Budgets
+from muster.teams.cast import Member
 from muster.teams.context import RunContext, Unit
 from muster.teams.definition import Agent, Step, StepRetry, Team, Validation
 from muster.teams.json_output import NO_JSON, extract_json
@@ -52,7 +53,7 @@ class Answer:
     """Paths by name; of a step with items, lists of them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class UnitTask:
     """A unit of a step, ready to be asked: of an agent, or of a whole team."""
 
@@ -76,14 +77,19 @@ class UnitTask:
         return self.team.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Attempt:
-    """One attempt at a unit: its row of the journal, and on whose account it is."""
+    """One attempt at a unit, and on whose account it is."""
 
     task: UnitTask
     number: int
-    row: int
     account: Account
+    member: Member | None
+    """The agent, ready to be asked; a team is made ready by its own run."""
+    has_place: bool = False
+    """Whether it has a place at the agent: until the agent is asked."""
+    row: int = 0
+    """In the journal, once it has begun."""
 
 
 class UnitRunner:
@@ -124,26 +130,26 @@ class UnitRunner:
             await asyncio.sleep(delay)
 
     async def _attempt(self, task: UnitTask, number: int) -> Answer:
+        """Nothing of it has begun before the agent has a place for it."""
         context = self._context
         member = await context.member(task.agent) if task.agent is not None else None
-        name, iteration, item = task.unit
-        task.state.attempts += 1
-        row = context.journal.begin_step(
-            StepRecord(
-                run_id=context.run_id,
-                name=name,
-                iteration=iteration,
-                item=item,
-                attempt=number,
-                agent=task.name,
-                prompt=task.prompt,
-                target=member.target if member is not None else None,
-            )
-        )
         own = Account(task.state.account)
-        attempt = _Attempt(task=task, number=number, row=row, account=own)
+        attempt = _Attempt(task=task, number=number, account=own, member=member)
+        if member is None:
+            return await self._carry_out(attempt)
+        await member.room.enter()
+        attempt.has_place = True
+        try:
+            return await self._carry_out(attempt)
+        finally:
+            if attempt.has_place:
+                member.room.leave()
+
+    async def _carry_out(self, attempt: _Attempt) -> Answer:
+        context, task = self._context, attempt.task
         ended: dict[str, Any] = {"status": FAILED}
         try:
+            await self._begin(attempt)
             with workplace(context, task.step, task.unit):
                 response = await self._answer(attempt)
             artifacts = collect(context, task.step, task.unit)
@@ -166,12 +172,34 @@ class UnitRunner:
             ended |= {"error": "cancelled", "error_kind": "cancelled"}
             raise
         finally:
-            context.journal.end_step(
-                row, token_usage=own.token_usage, cost_usd=own.cost_usd, **ended
-            )
+            if attempt.row:
+                used = attempt.account
+                context.journal.end_step(
+                    attempt.row, token_usage=used.token_usage, cost_usd=used.cost_usd, **ended
+                )
         if task.agent is not None:
-            await remember(context, task.agent, task.prompt, answer.output, row)
+            await remember(context, task.agent, task.prompt, answer.output, attempt.row)
         return answer
+
+    async def _begin(self, attempt: _Attempt) -> None:
+        """Write down that it begins; nothing is done before that is on disk."""
+        context, task = self._context, attempt.task
+        name, iteration, item = task.unit
+        task.state.attempts += 1
+        async with context.beginning:
+            attempt.row = context.journal.begin_step(
+                StepRecord(
+                    run_id=context.run_id,
+                    name=name,
+                    iteration=iteration,
+                    item=item,
+                    attempt=attempt.number,
+                    agent=task.name,
+                    prompt=task.prompt,
+                    target=attempt.member.target if attempt.member is not None else None,
+                )
+            )
+            await context.journal.flushed()
 
     async def _answer(self, attempt: _Attempt) -> ProviderResponse:
         """An answer that holds against the schema and the checks."""
@@ -217,9 +245,11 @@ class UnitRunner:
         assert task.agent is not None
         prompt = task.prompt + wanted(task.step)
         entries = await recalled(self._context, task.agent, task.prompt, attempt.row)
-        question = await self._question(attempt, task.agent, with_memories(prompt, entries))
+        assert attempt.member is not None
+        question = self._question(attempt, attempt.member, with_memories(prompt, entries))
         if entries:
             question = replace(question, with_memory=True)
+        attempt.has_place = False  # it is the question's from now on
         response = await ask(self._context, question)
         if schema is not None:
             problem = check_schema(schema, extract_json(response.text))
@@ -234,10 +264,10 @@ class UnitRunner:
             self._tell("warning", task, cut, row=attempt.row)
         return response
 
-    async def _question(self, attempt: _Attempt, agent: Agent, prompt: str) -> Question:
+    def _question(self, attempt: _Attempt, member: Member, prompt: str) -> Question:
         task = attempt.task
         return Question(
-            member=await self._context.member(agent),
+            member=member,
             prompt=prompt,
             account=attempt.account,
             unit=task.unit,
@@ -249,6 +279,7 @@ class UnitRunner:
             money_budgets=task.budgets.money,
             with_envelopes=self._with_envelopes,
             tools=task.tools,
+            has_place=attempt.has_place,
         )
 
     async def _validate(self, attempt: _Attempt, validation: Validation, text: str) -> str | None:
@@ -264,7 +295,8 @@ class UnitRunner:
 
     async def _ask_judge(self, attempt: _Attempt, validation: Validation, text: str) -> str | None:
         prompt = judge_prompt(validation.semantic or "", text)
-        question = await self._question(attempt, self._judge(attempt.task, validation), prompt)
+        judge = await self._context.member(self._judge(attempt.task, validation))
+        question = self._question(attempt, judge, prompt)
         asked = replace(
             question,
             role="judge",
@@ -313,6 +345,7 @@ def _repair(question: Question, response: ProviderResponse, problem: str) -> Que
             Message("user", question.prompt),
             Message("assistant", response.text),
         ),
+        has_place=False,
         prompt=f"That does not match the schema: {problem}.\n"
         "Answer again, with nothing but JSON that matches it.",
     )

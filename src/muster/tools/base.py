@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from muster.errors import ConfigError, Problem, nearest
 from muster.provider import Tool
-from muster.tools.definitions import McpServer, PythonTool, ToolSource, WebhookTool
+from muster.tools.definitions import McpServer, PythonTool, ToolSource, WebhookTool, name_of
 from muster.tools.output import MAX_BYTES, bounded_text
 
 if TYPE_CHECKING:
@@ -223,10 +223,9 @@ def _tool_names(
     named = []
     for number, source in enumerate(sources, 1):
         if isinstance(source, WebhookTool):
-            named.append((source.name, f"webhook tool {number} ({source.url})"))
+            named.append((name_of(source), f"webhook tool {number} ({source.url})"))
         elif isinstance(source, PythonTool):
-            name = source.name or source.path.rpartition(":")[2].rpartition(".")[2]
-            named.append((name, f"Python tool {number} ({source.path})"))
+            named.append((name_of(source), f"Python tool {number} ({source.path})"))
     return named + [(item.tool.name, item.source) for item in builtins]
 
 

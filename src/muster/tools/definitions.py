@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-__all__ = ("McpServer", "PythonTool", "ToolSource", "WebhookTool")
+__all__ = ("McpServer", "PythonTool", "ToolSource", "WebhookTool", "name_of")
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -70,3 +70,10 @@ class PythonTool:
 
 
 ToolSource: TypeAlias = McpServer | WebhookTool | PythonTool
+
+
+def name_of(source: WebhookTool | PythonTool) -> str:
+    """What the model calls the tool."""
+    if isinstance(source, WebhookTool):
+        return source.name
+    return source.name or source.path.rpartition(":")[2].rpartition(".")[2]

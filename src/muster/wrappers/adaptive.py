@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from muster.provider import Provider, ProviderRequest, ProviderResponse, RateLimited
 from muster.wrappers.base import Wrapper
+from muster.wrappers.limit import in_place
+from muster.wrappers.places import Places
 from muster.wrappers.retry import LONGEST_WAIT
 
 __all__ = ("AdaptiveLimit",)
@@ -20,19 +21,11 @@ class AdaptiveLimit(Wrapper):
     the new limit: a burst of rate limits halves it once. It grows only while it is reached, by
     1/limit a success. A `retry_after` of the server holds back all new calls of the target, unless
     it is longer than `longest_wait` seconds: then each call hears of it by its own error.
-    Those who wait are let in in the order they came.
+    Those who wait are let in in the order they came. While the tools of a call run, its place is
+    free, as in a `ConcurrencyLimit`.
     """
 
-    __slots__ = (
-        "_closed_until",
-        "_round",
-        "_running",
-        "_timer",
-        "_waiting",
-        "limit",
-        "longest_wait",
-        "maximum",
-    )
+    __slots__ = ("_places", "_round", "longest_wait", "maximum")
 
     def __init__(
         self, provider: Provider, maximum: int, *, longest_wait: float = LONGEST_WAIT
@@ -40,82 +33,42 @@ class AdaptiveLimit(Wrapper):
         super().__init__(provider)
         self.maximum = maximum
         self.longest_wait = longest_wait
-        self.limit = float(maximum)
-        """Calls let in at a time, now; the part after the point is growth still to come."""
-        self._running = 0
+        self._places = Places(float(maximum))
         self._round = 0
-        self._closed_until = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def limit(self) -> float:
+        """Calls let in at a time, now; the part after the point is growth still to come."""
+        return self._places.limit
+
+    @limit.setter
+    def limit(self, limit: float) -> None:
+        self._places.limit = limit
 
     async def invoke(self, request: ProviderRequest) -> ProviderResponse:
         """Answer as the provider inside does, when it is this call's turn."""
-        if self._waiting or self._running >= int(self.limit) or self._closed():
-            await self._wait()
-        else:
-            self._running += 1
+        await self._places.enter()
         began_in = self._round
-        try:
-            response = await self.provider.invoke(request)
-        except RateLimited as error:
-            self._back_off(began_in, error.retry_after)
-            raise
-        else:
+        with in_place(self._places, request) as asked:
+            try:
+                response = await self.provider.invoke(asked)
+            except RateLimited as error:
+                self._back_off(began_in, error.retry_after)
+                raise
             self._grow(began_in)
             return response
-        finally:
-            self._leave()
-
-    def _closed(self) -> bool:
-        return bool(self._closed_until) and (asyncio.get_running_loop().time() < self._closed_until)
-
-    async def _wait(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._let_in()
-        try:
-            await waiter
-        except BaseException:
-            # Let in and cancelled in the same moment: the place goes to the next.
-            if not waiter.cancel() and not waiter.cancelled():
-                self._leave()
-            raise
-
-    def _leave(self) -> None:
-        self._running -= 1
-        self._let_in()
-
-    def _let_in(self) -> None:
-        """Let in as many as there is room for; nobody while a `retry_after` lasts."""
-        if not self._waiting:
-            return
-        if self._closed():
-            if self._timer is None:
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_at(self._closed_until, self._reopen)
-            return
-        while self._waiting and self._running < int(self.limit):
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                self._running += 1
-                waiter.set_result(None)
-
-    def _reopen(self) -> None:
-        self._timer = None
-        self._let_in()
 
     def _back_off(self, began_in: int, retry_after: float | None) -> None:
         if retry_after is not None and 0 < retry_after <= self.longest_wait:
-            until = asyncio.get_running_loop().time() + retry_after
-            self._closed_until = max(self._closed_until, until)
+            self._places.close_until(asyncio.get_running_loop().time() + retry_after)
         if began_in == self._round:
             self._round += 1
-            self.limit = max(1.0, min(self.limit, self._running) / 2)
+            self.limit = max(1.0, min(self.limit, self._places.running) / 2)
 
     def _grow(self, began_in: int) -> None:
         if (
             self.limit < self.maximum
             and began_in == self._round
-            and self._running >= int(self.limit)
+            and self._places.running >= int(self.limit)
         ):
             self.limit = min(float(self.maximum), self.limit + 1 / self.limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from muster.provider import (
     Provider,
@@ -14,6 +15,7 @@ from muster.provider import (
     TokenUsage,
 )
 from muster.wrappers.base import Wrapper
+from muster.wrappers.places import Pauses
 
 __all__ = ("RateLimit", "estimate_tokens")
 
@@ -28,7 +30,8 @@ class RateLimit(Wrapper):
     worth, but at least one request: in any 60 seconds no more than the limit and that burst begin.
     Tokens are estimated before a call from the length of its texts, and set right by the usage
     that the answer reports; calls whose usage is not known count as estimated. Those who wait are
-    let in in the order they came. `clock` and `sleep` are in seconds.
+    let in in the order they came. The turn after a request's tools have run is a request like the
+    first. `clock` and `sleep` are in seconds.
     """
 
     __slots__ = ("_clock", "_requests", "_sleep", "_tokens", "_turn")
@@ -54,12 +57,24 @@ class RateLimit(Wrapper):
         """Answer as the provider inside does, when the rate allows the call."""
         estimate = estimate_tokens(request) if self._tokens is not None else 0
         await self._admit(estimate)
+        taken = estimate
+        asked = request
+        if request.call_tool is not None:
+
+            async def next_turn() -> None:
+                nonlocal taken
+                await self._admit(estimate)
+                taken += estimate
+
+            asked = replace(
+                request, call_tool=Pauses(request.call_tool, pause=_nothing, resume=next_turn)
+            )
         try:
-            response = await self.provider.invoke(request)
+            response = await self.provider.invoke(asked)
         except ProviderError as error:
-            self._correct(estimate, error.token_usage)
+            self._correct(taken, error.token_usage)
             raise
-        self._correct(estimate, response.token_usage)
+        self._correct(taken, response.token_usage)
         return response
 
     async def _admit(self, tokens: int) -> None:
@@ -82,6 +97,10 @@ class RateLimit(Wrapper):
     def _correct(self, estimate: int, usage: TokenUsage | None) -> None:
         if self._tokens is not None and usage is not None:
             self._tokens.take(usage.total - estimate)
+
+
+def _nothing() -> None:
+    """A rate is not held: there is nothing to give back."""
 
 
 class _Bucket:

@@ -112,8 +112,8 @@ def test_fields_of_agents(folder, fields: str, message: str) -> None:
     [
         ("{systemPrompt: p}", 'spec: "model" is required (or a "target" of targets.yaml)'),
         ("{model: m}", "spec: at least one of systemPrompt or systemPromptRef must be set"),
-        ("[]", "spec: expected dictionary"),
-        ("", "spec: expected dictionary"),
+        ("[]", "spec: expected a mapping"),
+        ("", "spec: expected a mapping"),
     ],
 )
 def test_what_an_agent_must_have(folder, spec: str, message: str) -> None:

@@ -187,9 +187,12 @@ def test_no_such_file(folder) -> None:
 
 
 def test_the_standard_input(folder, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(AGENT))
+    def given(text: str) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    given(AGENT)
     assert list(folder.load_path(Path("-")).agents) == ["a"]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(AGENT.replace("model", "modle")))
+    given(AGENT.replace("model", "modle"))
     with pytest.raises(ConfigError, match=r'<stdin>:4:8: spec.modle: unknown field "modle"'):
         folder.load_path(Path("-"))
 

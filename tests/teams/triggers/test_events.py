@@ -13,7 +13,7 @@ from muster.errors import ConfigError, UsageError
 from muster.store.records import RunRecord
 from muster.teams.launch import LaunchOptions
 from muster.teams.triggers.clock import Clock
-from muster.teams.triggers.server import UpOptions, read_events
+from muster.teams.triggers.served import UpOptions, read_events
 from muster.teams.triggers.state import Fire, PlannedRun, open_state
 
 HOOK = event("hook", "{type: webhook}", '{team: t, input: {say: "{{ .trigger.body.say }}"}}')

@@ -10,7 +10,7 @@ from typing import Any
 from up_parts import Up
 
 from manual import ROOT, blocks_of
-from muster.teams.triggers.server import read_events
+from muster.teams.triggers.served import read_events
 
 BLOCKS = blocks_of(ROOT / "docs" / "events.md")
 SHOWN: list[dict[str, Any]] = [json.loads(each.text) for each in BLOCKS if each.kind == "json"]

@@ -24,9 +24,10 @@ from muster.store.journal import Journal, journal_path
 from muster.store.records import RunRecord
 from muster.teams.launch import LaunchOptions
 from muster.teams.triggers.clock import Clock
-from muster.teams.triggers.server import UpOptions, read_events, serve
+from muster.teams.triggers.served import UpOptions, read_events
+from muster.teams.triggers.server import serve
 
-__all__ = ("TOKEN", "Up", "event", "manifest")
+__all__ = ("SECRET", "TOKEN", "Up", "event", "manifest")
 
 TOKEN = "a-token-of-the-test-that-is-long"
 

@@ -138,7 +138,7 @@ class AgentMaker:
     def _check_code(self, store: VectorMemory, place: Place) -> None:
         if not self.context.safe:
             return
-        if store.embed is not None:
+        if store.embed is not None and ":" in store.embed:
             told = "Python functions are not run in safe mode"
             self.context.findings.add(place.at("embed"), told)
         if ":" in store.provider:

@@ -18,7 +18,11 @@ from muster.teams.definition import (
 )
 from muster.teams.manifests.reading import Manifests
 
-__all__ = ("Bundle",)
+__all__ = ("Bundle", "UnknownTeam")
+
+
+class UnknownTeam(UsageError):
+    """A team was named that is not there."""
 
 
 @dataclass(kw_only=True)
@@ -54,12 +58,13 @@ class Bundle:
         if name is not None and name in self.teams:
             return self.teams[name]
         if not self.teams:
-            raise UsageError(f"no ArkTeam or ArkFlow found in {self.path}")
+            told = "".join(f"\n  {warning}" for warning in self.warnings)
+            raise UsageError(f"no ArkTeam or ArkFlow found in {self.path}{told}")
         if name is not None:
             near = nearest(name, self.teams)
             hint = f' (did you mean "{near[0]}"?)' if near else ""
             available = " ".join(self.teams)
-            raise UsageError(f'{word} "{name}" not found; available: [{available}]{hint}')
+            raise UnknownTeam(f'{word} "{name}" not found; available: [{available}]{hint}')
         nested = {
             role.team.name
             for team in self.teams.values()

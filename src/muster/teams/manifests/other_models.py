@@ -106,7 +106,8 @@ class VectorMemory(Spec):
     path: Text | None = None
     """The file of `sqlite`, relative to the manifest."""
     embed: Text | None = None
-    """The function that makes vectors of texts, `package.module:function`; a run needs it."""
+    """What makes vectors of texts: a target with embeddings by its name, or a function,
+    `package.module:function`; a run needs it."""
 
 
 class SqliteMemory(Spec):

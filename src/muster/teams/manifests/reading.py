@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,8 @@ class Manifests:
     files: list[Path] = field(default_factory=list)
     broken: set[tuple[str, str]] = field(default_factory=set)
     """Kinds and names of documents with problems of their own."""
+    hash: str = ""
+    """SHA-256 of all that was read."""
 
     def of(self, kind: str) -> dict[str, Manifest[Any]]:
         """The documents of `kind` (ark's name for it), by name, in the order of the files."""
@@ -102,9 +105,12 @@ def read_manifests(path: Path, findings: Findings) -> Manifests:
     """
     manifests = Manifests()
     if str(path) == "-":
-        _read(STDIN, sys.stdin.read(), manifests, findings, alone=True)
+        text = _standard_input()
+        manifests.hash = hashlib.sha256(text.encode()).hexdigest()
+        _read(STDIN, text, manifests, findings, alone=True)
         manifests.files.append(STDIN)
         return manifests
+    digest = hashlib.sha256()
     for file in manifest_files(path):
         manifests.files.append(file)
         try:
@@ -114,8 +120,20 @@ def read_manifests(path: Path, findings: Findings) -> Manifests:
             continue
         if path.is_dir() and "apiVersion" not in text:
             continue  # a folder may hold targets and suites beside its manifests
+        digest.update(text.encode())
         _read(file, text, manifests, findings, alone=not path.is_dir())
+    manifests.hash = digest.hexdigest()
     return manifests
+
+
+def _standard_input() -> str:
+    """Raises `ConfigError` when there is none, or it is no text."""
+    if sys.stdin is None:
+        raise ConfigError(Problem("it is closed", STDIN))
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(Problem("not UTF-8 text", STDIN)) from None
 
 
 def sources_in(path: Path, findings: Findings) -> Manifests:

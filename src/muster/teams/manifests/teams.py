@@ -18,6 +18,7 @@ from muster.teams.manifests.reading import Manifest
 from muster.teams.manifests.steps import role_of, step_of
 from muster.teams.manifests.team_models import FlowSpec, RoleSpec, StepSpec, TeamSpec
 from muster.teams.manifests.template_checks import check_templates
+from muster.teams.own_tools import tools_twice
 from muster.teams.template import Template
 
 __all__ = ("TeamMaker", "role_agent_name")
@@ -115,6 +116,7 @@ class TeamMaker:
             "max_cost_usd": spec.budgetUsd,
             "labels": self.manifest.labels,
             "path": self.manifest.path,
+            "definition_hash": self.context.manifests.hash,
             "place": self.place,
         }
 
@@ -291,6 +293,10 @@ class TeamMaker:
         for number, member in enumerate(spec.members):
             place = self.place.at("members", number, "delegates")
             self._check_delegates(member.role, member.delegates, place)
+        for made in team.roles.values():
+            for name in tools_twice(made):
+                message = f'role "{made.name}": "{name}" is a tool of its agent and one of the team'
+                self.findings.add(self.role_places[made.name], message)
         if (edge := find_cycle(delegation(team))) is not None:
             key = "canDelegate" if spec.roles else "delegates"
             place = Place(self.place.document, self.role_places[edge[0]].location[:-1]).at(key)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
+from muster.teams.template.effort import NODE, effort_of, size_of_body, size_of_value
 from muster.teams.template.errors import Failure, FunctionError
 from muster.teams.template.functions import FUNCTIONS, Function
 from muster.teams.template.nodes import (
@@ -36,7 +37,6 @@ from muster.teams.template.nodes import (
 from muster.teams.template.runtime import MAX_DEPTH, Frame, Sought, follow, missing
 from muster.teams.template.standard import NoKey, no_key
 from muster.teams.template.values import (
-    Dict,
     Int,
     Missing,
     is_number,
@@ -53,10 +53,9 @@ Execute: TypeAlias = Callable[[Frame, Any], object]
 
 _BREAK, _CONTINUE = object(), object()
 
-_LARGE = 1000
-"""Characters or items from which on work is counted."""
 
-_LOOKED_AT = frozenset({str, list, tuple, dict, Dict, Missing})
+_SCALARS = frozenset({type(None), bool, int, float, Int})
+"""Whose work is always the same."""
 
 
 def compile_template(parsed: Parsed, source: str) -> tuple[Execute, Evaluate | None]:
@@ -65,18 +64,13 @@ def compile_template(parsed: Parsed, source: str) -> tuple[Execute, Evaluate | N
     main = compiler.body(parsed.main)
     for name, body in parsed.bodies.items():
         if name:
-            compiler.named[name] = (compiler.body(body), parsed.slots[name], _weight(body))
+            compiler.named[name] = (compiler.body(body), parsed.slots[name], size_of_body(body))
     actions = [
         node for node in parsed.main if not (isinstance(node, Text) and not node.text.strip())
     ]
     if len(actions) == 1 and isinstance(actions[0], Action) and not actions[0].pipeline.slots:
         return main, compiler.present(actions[0].pipeline.expression)
     return main, None
-
-
-def _weight(body: Body) -> int:
-    """What one turn counts; a long body counts for more."""
-    return 1 + len(body) // 16
 
 
 class _Compiler:
@@ -140,6 +134,8 @@ class _Compiler:
         def write(frame: Frame, dot: Any) -> object:
             value = evaluate(frame, dot)
             if type(value) is not str:
+                if isinstance(value, Mapping | list | tuple):
+                    frame.run.charge(size_of_value(value, frame.run.steps), offset)
                 value = _no_value(frame, shown, offset) if value is None else _shown(value, offset)
             frame.run.write(value, offset)
             return None
@@ -190,18 +186,18 @@ class _Compiler:
         evaluate = self.expression(node.pipeline.expression)
         slots = node.pipeline.slots
         body, otherwise = self.body(node.body), self.body(node.otherwise)
-        weight, offset = _weight(node.body), node.start
+        steps, offset = size_of_body(node.body), node.start
         shown = self.shown(node.pipeline.expression)
 
         def execute(frame: Frame, dot: Any) -> object:
             run, variables = frame.run, frame.variables
             value = evaluate(frame, dot)
-            if isinstance(value, Mapping | list | tuple) and len(value) > _LARGE:
-                run.charge(len(value), offset)
+            if isinstance(value, Mapping):  # it is sorted
+                run.charge(len(value) * 3 * NODE, offset)
             empty = True
             for key, item in _entries(value, shown, offset):
                 empty = False
-                run.iterate(weight, offset)
+                run.iterate(steps, offset)
                 if slots:
                     variables[slots[-1]] = item
                     if len(slots) == 2:
@@ -218,9 +214,9 @@ class _Compiler:
 
         def execute(frame: Frame, dot: Any) -> object:
             run = frame.run
-            body, slots, weight = named[name]
+            body, slots, steps = named[name]
             value = evaluate(frame, dot)
-            run.iterate(weight, offset)
+            run.iterate(steps, offset)
             if run.depth >= MAX_DEPTH:
                 raise Failure(f"templates use each other more than {MAX_DEPTH} levels deep", offset)
             run.depth += 1
@@ -312,27 +308,28 @@ class _Compiler:
     def call(self, node: Call, function: Function) -> Evaluate:
         arguments = tuple(self.expression(argument) for argument in node.arguments)
         name, offset, perform = node.name, node.start, function.call
-        heavy = not function.light
+        effort = effort_of(name)
         if function.timed:
             perform = _timed(perform)
 
         def evaluate(frame: Frame, dot: Any) -> Any:
             values = [argument(frame, dot) for argument in arguments]
             for value in values:
-                if type(value) in _LOOKED_AT:
+                if type(value) not in _SCALARS:
                     if type(value) is Missing:
                         if not function.takes_missing:
                             raise Failure(value.explain(), value.offset)
-                    elif heavy and len(value) > _LARGE:
-                        frame.run.charge(len(value), offset)
+                    elif effort is not None:
+                        run = frame.run
+                        run.charge(effort.of(value, run.steps), offset)
             try:
                 result = perform(frame, *values) if function.timed else perform(*values)
             except NoKey:
                 raise
             except FunctionError as error:
                 raise Failure(f"{name}: {error}", offset) from None
-            if type(result) is str and len(result) > _LARGE:
-                frame.run.charge(len(result), offset)
+            if type(result) is str:
+                frame.run.charge(len(result) // 4, offset)
             return result
 
         return evaluate
@@ -343,9 +340,11 @@ def _timed(call: Callable[..., Any]) -> Callable[..., Any]:
 
     def perform(frame: Frame, *values: Any) -> Any:
         run = frame.run
+        if run.pattern_seconds <= 0:
+            raise FunctionError("the patterns take too long")
         started = time.monotonic()
         try:
-            return call(*values, timeout=max(run.pattern_seconds, 0.001))
+            return call(*values, timeout=run.pattern_seconds)
         finally:
             run.pattern_seconds -= time.monotonic() - started
 

@@ -26,8 +26,6 @@ class Function:
     """What is missing is empty for it; for all others it is an error."""
     timed: bool = False
     """Searches patterns; its last parameter is how many seconds are left for that."""
-    light: bool = False
-    """Takes no longer for large values than for small ones."""
 
     def wrong_count(self, count: int) -> str | None:
         """How many arguments it takes, if `count` is wrong."""
@@ -149,11 +147,10 @@ _TABLE: dict[str, tuple[Callable[..., Any], int, int | None]] = {
 _TAKE_MISSING = frozenset(
     {"and", "or", "not", "eq", "ne", "default", "empty", "coalesce", "ternary"}
 )
-_LIGHT = _TAKE_MISSING | {"index", "len", "first", "last", "list", "dict", "get", "set", "hasKey"}
 _TIMED = frozenset({"regexMatch", "regexFind", "regexReplaceAll"})
 
 FUNCTIONS: dict[str, Function] = {
-    name: Function(call, least, most, name in _TAKE_MISSING, name in _TIMED, name in _LIGHT)
+    name: Function(call, least, most, name in _TAKE_MISSING, name in _TIMED)
     for name, (call, least, most) in _TABLE.items()
 }
 """All functions by name."""

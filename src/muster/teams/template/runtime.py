@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from muster.teams.template.effort import MAX_STEPS
 from muster.teams.template.errors import Failure
 from muster.teams.template.standard import no_key
 from muster.teams.template.values import MAX_TEXT, Missing, kind
 
 __all__ = ("MAX_DEPTH", "MAX_ITERATIONS", "Frame", "Run", "Sought", "follow", "missing")
 
-MAX_ITERATIONS = 1_000_000
+MAX_ITERATIONS = 250_000
 """Turns of all loops, and uses of named templates, together."""
 
 MAX_DEPTH = 50
 """Named templates within each other."""
 
-_MAX_WORK = 200_000_000
-"""Characters and items that functions go through, where these are many."""
-
-_PATTERN_SECONDS = 2.0
-
-_SECONDS = 10.0
-"""For one rendering that loops; the other bounds hold nearly all that would take so long."""
+_PATTERN_SECONDS = 0.25
+"""For all searches of a rendering; what a pattern takes cannot be counted beforehand."""
 
 
 class Run:
@@ -32,14 +27,13 @@ class Run:
 
     __slots__ = (
         "data",
-        "deadline",
         "depth",
         "iterations",
         "lenient",
         "out",
         "pattern_seconds",
         "size",
-        "work",
+        "steps",
     )
 
     def __init__(self, data: Mapping[str, Any], lenient: bool) -> None:
@@ -48,10 +42,9 @@ class Run:
         self.out: list[str] = []
         self.size = 0
         self.iterations = MAX_ITERATIONS
-        self.work = _MAX_WORK
+        self.steps = MAX_STEPS
         self.depth = 0
         self.pattern_seconds = _PATTERN_SECONDS
-        self.deadline = time.monotonic() + _SECONDS
 
     def write(self, text: str, offset: int) -> None:
         """Add to the output."""
@@ -60,19 +53,18 @@ class Run:
             raise Failure(f"the output is longer than {MAX_TEXT:,} characters", offset)
         self.out.append(text)
 
-    def iterate(self, weight: int, offset: int) -> None:
-        """Count one more turn of a loop."""
-        self.iterations -= weight
+    def iterate(self, steps: int, offset: int) -> None:
+        """Count one more turn of a loop, of so many steps."""
+        self.iterations -= 1
         if self.iterations < 0:
             raise Failure(f"the template loops more than {MAX_ITERATIONS:,} times", offset)
-        if time.monotonic() > self.deadline:
-            raise Failure(f"the template takes longer than {_SECONDS:.0f} seconds", offset)
+        self.charge(steps, offset)
 
-    def charge(self, amount: int, offset: int) -> None:
-        """Count work on something large."""
-        self.work -= amount
-        if self.work < 0:
-            raise Failure("the template does too much work on large values", offset)
+    def charge(self, steps: int, offset: int) -> None:
+        """Count work."""
+        self.steps -= steps
+        if self.steps < 0:
+            raise Failure(f"the template does more work than {MAX_STEPS:,} steps", offset)
 
 
 class Frame:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,8 +20,9 @@ from muster.teams.context import Earlier
 from muster.teams.definition import Event
 from muster.teams.inputs import check_inputs
 from muster.teams.launch import Prepared, carry_out, mark_ended, run_context, stored_options
-from muster.teams.records import begin_run, definition_hash
+from muster.teams.records import begin_run
 from muster.teams.triggers import state as states
+from muster.teams.triggers.loaded import Loaded
 from muster.teams.triggers.log import EventLog, rfc3339
 from muster.teams.triggers.state import EventState, Fire, PlannedRun
 
@@ -67,8 +68,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        events: Mapping[str, Event],
-        teams: Mapping[str, Prepared],
+        loaded: Loaded,
         journal: Journal,
         state: EventState,
         log: EventLog,
@@ -76,8 +76,7 @@ class Dispatcher:
         max_runs: int = 100,
         on_end: Callable[[Prepared, RunRecord], Awaitable[None]] | None = None,
     ) -> None:
-        self._events = events
-        self._teams = teams
+        self._loaded = loaded
         self._journal = journal
         self._state = state
         self._log = log
@@ -90,6 +89,10 @@ class Dispatcher:
         self._closed = False
         self.ended = asyncio.Event()
         """Set whenever a run has ended; who waits for it clears it."""
+
+    def use(self, loaded: Loaded) -> None:
+        """What is set off from now on is read from here; what is under way stays as it was."""
+        self._loaded = loaded
 
     # --- starting ---
 
@@ -110,17 +113,25 @@ class Dispatcher:
                 known = self._state.fire_of(event.name, cause.key)
                 if known is not None:
                     return known
-            now = rfc3339(datetime.now(UTC))
-            refused = self._refusal(event, cause)
-            if refused is not None:
-                return self._nothing(event, cause, now, states.SKIPPED, refused)
-            try:
-                inputs = self._inputs(event, cause, now)
-            except MusterError as error:
-                return self._nothing(event, cause, now, states.FAILED, str(error))
-            if event.concurrency == "Replace":
-                await self._replace(event)
-            return self._begin(event, cause, now, inputs)
+            loaded, now = self._loaded, rfc3339(datetime.now(UTC))
+            current = loaded.events.get(event.name)
+            if current is None:
+                gone = "the event is no longer in the file"
+                return self._nothing(event, cause, now, states.SKIPPED, gone)
+            with loaded.used():
+                return await self._fire(loaded, current, cause, now)
+
+    async def _fire(self, loaded: Loaded, event: Event, cause: Cause, now: str) -> Fire:
+        refused = self._refusal(event, cause)
+        if refused is not None:
+            return self._nothing(event, cause, now, states.SKIPPED, refused)
+        try:
+            inputs = self._inputs(loaded, event, cause, now)
+        except MusterError as error:
+            return self._nothing(event, cause, now, states.FAILED, str(error))
+        if event.concurrency == "Replace":
+            await self._replace(event)
+        return self._begin(loaded, event, cause, now, inputs)
 
     def _refusal(self, event: Event, cause: Cause) -> str | None:
         if cause.depth > MAX_DEPTH:
@@ -141,12 +152,12 @@ class Dispatcher:
         self._log.line(status, event=event.name, text=reason)
         return fire
 
-    def _inputs(self, event: Event, cause: Cause, now: str) -> list[dict[str, Any]]:
+    def _inputs(self, loaded: Loaded, event: Event, cause: Cause, now: str) -> list[dict[str, Any]]:
         """The inputs of all targets. Raises `MusterError`: nothing was started."""
         trigger = {"body": {}, "output": "", **cause.data, "name": event.name, "firedAt": now}
         found = []
         for target in event.targets:
-            prepared = self._teams[target.team]
+            prepared = loaded.teams[target.team]
             lenient = prepared.options.lenient
             given = {
                 name: template.evaluate({"trigger": trigger}, lenient=lenient)
@@ -156,7 +167,12 @@ class Dispatcher:
         return found
 
     def _begin(
-        self, event: Event, cause: Cause, now: str, inputs: Sequence[Mapping[str, Any]]
+        self,
+        loaded: Loaded,
+        event: Event,
+        cause: Cause,
+        now: str,
+        inputs: Sequence[Mapping[str, Any]],
     ) -> Fire:
         planned = [
             PlannedRun(self._new_name(target.team), event.name, number, target.team, given)
@@ -174,7 +190,7 @@ class Dispatcher:
         number = self._state.record(fire, cause.key, planned)
         for place, run in enumerate(planned):
             try:
-                self._start(run, cause.text)
+                self._start(loaded, run, cause.text)
             except MusterError as error:
                 if not place:
                     self._state.take_back(number, str(error))
@@ -194,9 +210,9 @@ class Dispatcher:
             return run if run.id == run_id else None
         return None
 
-    def _start(self, planned: PlannedRun, text: str) -> None:
-        prepared = self._teams[planned.team]
-        source = self._events[planned.event].source
+    def _start(self, loaded: Loaded, planned: PlannedRun, text: str) -> None:
+        prepared = loaded.teams[planned.team]
+        source = loaded.events[planned.event].source
         begin_run(
             self._journal,
             prepared.team,
@@ -207,14 +223,17 @@ class Dispatcher:
             run_id=planned.run_id,
         )
         self._log.line("started", event=planned.event, run=planned.run_id, text=text)
-        self._carry(planned, Earlier())
+        self._carry(loaded, planned, Earlier())
 
-    def _carry(self, planned: PlannedRun, earlier: Earlier) -> None:
-        task = asyncio.ensure_future(self._run(planned, earlier))
+    def _carry(self, loaded: Loaded, planned: PlannedRun, earlier: Earlier) -> None:
+        needs = ExitStack()
+        needs.enter_context(loaded.used())
+        task = asyncio.ensure_future(self._run(loaded.teams[planned.team], planned, earlier))
         entry = self._running[planned.run_id] = _UnderWay(planned.event, task)
 
         def on_end(_: object) -> None:  # also of a task that was ended before it could begin
             self._running.pop(planned.run_id, None)
+            needs.close()
             entry.done.set()
             self.ended.set()
 
@@ -222,9 +241,9 @@ class Dispatcher:
 
     # --- running ---
 
-    async def _run(self, planned: PlannedRun, earlier: Earlier) -> None:
+    async def _run(self, prepared: Prepared, planned: PlannedRun, earlier: Earlier) -> None:
         """One run to its end. Nothing that goes wrong in it leaves here."""
-        prepared, run_id = self._teams[planned.team], planned.run_id
+        run_id = planned.run_id
         try:
             run = self._journal.run(run_id)
             context = run_context(prepared, self._journal, run, earlier)
@@ -309,10 +328,11 @@ class Dispatcher:
                 )
 
     def _go_on_with(self, planned: PlannedRun) -> None:
-        if planned.event not in self._events or planned.team not in self._teams:
+        loaded = self._loaded
+        if planned.event not in loaded.events or planned.team not in loaded.teams:
             raise MusterError("its event or its team is no longer there")
         if self._record_of(planned.run_id) is None:
-            self._start(planned, "the server was ended before it could begin")
+            self._start(loaded, planned, "the server was ended before it could begin")
             return
         run = self._journal.settle(planned.run_id)
         where = state_of(run.pid, run.process)
@@ -329,12 +349,12 @@ class Dispatcher:
             return
         if planned.tries >= MAX_TRIES:
             raise MusterError(f"the server was ended {MAX_TRIES} times while it was under way")
-        if run.definition_hash != definition_hash(self._teams[planned.team].team.path):
+        if run.definition_hash != loaded.teams[planned.team].team.definition_hash:
             raise MusterError("the manifest is not what it was when the run began")
         self._journal.claim(run.id, os.getpid())
         self._state.tried(run.id)
         self._log.line("resumed", event=planned.event, run=run.id)
-        self._carry(planned, Earlier.of(self._journal, run.id))
+        self._carry(loaded, planned, Earlier.of(self._journal, run.id))
 
     # --- stopping ---
 

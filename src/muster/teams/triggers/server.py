@@ -8,100 +8,34 @@ import hashlib
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from muster.config.environment import load_environment
-from muster.config.project import find_project
 from muster.config.secrets import Masker
-from muster.errors import UsageError
+from muster.errors import MusterError, UsageError
 from muster.store.journal import Journal, journal_path
 from muster.store.records import RunRecord
 from muster.tasks import stop_tasks
 from muster.teams.definition import Event
-from muster.teams.launch import LaunchOptions, Prepared, assemble
-from muster.teams.manifests import load_manifests
+from muster.teams.launch import Prepared
 from muster.teams.notify import announce
+from muster.teams.triggers.changes import stamp_of
 from muster.teams.triggers.clock import Clock, serve_cron
-from muster.teams.triggers.cron import Schedule, parse_cron
 from muster.teams.triggers.dispatch import Dispatcher
+from muster.teams.triggers.loaded import Loaded
 from muster.teams.triggers.log import EventLog, rfc3339
 from muster.teams.triggers.outputs import TeamOutputs
+from muster.teams.triggers.served import Served, Tokens, UpOptions, read_events, tokens_of
 from muster.teams.triggers.state import EventState, open_state, scope_of
-from muster.teams.triggers.tokens import kept_token
 
-__all__ = ("Served", "UpOptions", "read_events", "serve")
+__all__ = ("serve",)
 
 NOTICE_SECONDS = 10.0
 """How long notices may take when everything else has ended."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpOptions:
-    """What is asked for."""
-
-    launch: LaunchOptions
-    """Without a team and inputs, which events have."""
-    host: str = "127.0.0.1"
-    port: int = 8092
-    allow_hosts: tuple[str, ...] = ()
-    """Names under which requests may come, beside `host`, `localhost` and addresses."""
-    grace: float = 10.0
-    """How long runs under way may take when the server is stopped."""
-    max_runs: int = 100
-    as_json: bool = False
-
-
-@dataclass(slots=True)
-class Served:
-    """Checked and ready: nothing was begun."""
-
-    options: UpOptions
-    root: Path
-    events: dict[str, Event]
-    schedules: dict[str, Schedule]
-    teams: dict[str, Prepared]
-    warnings: list[str]
-
-    def of(self, source: str, *, live: bool = False) -> dict[str, Event]:
-        """The events with this source; those that are `live` are not suspended."""
-        return {
-            name: event
-            for name, event in self.events.items()
-            if event.source == source and not (live and event.suspended)
-        }
-
-
-def read_events(options: UpOptions) -> Served:
-    """Read and check the manifest, the schedules and the teams that are started.
-
-    Raises:
-        MusterError: what is wrong with them.
-    """
-    launch = options.launch
-    if str(launch.file) == "-":
-        raise UsageError("events are served from a file, not from the standard input")
-    path = launch.file.resolve()
-    start = path if path.is_dir() else path.parent
-    bundle = load_manifests(
-        launch.file,
-        values=launch.values,
-        env=load_environment(start),
-        safe=launch.safe,
-        lenient_templates=launch.lenient,
-    )
-    if not bundle.events:
-        raise UsageError(f"{launch.file}: there is no ArkEvent in it to serve")
-    schedules = {
-        name: parse_cron(event.cron) for name, event in bundle.events.items() if event.cron
-    }
-    names = {target.team for event in bundle.events.values() for target in event.targets}
-    teams = {name: assemble(replace(launch, team=name)) for name in sorted(names)}
-    told = [*bundle.warnings, *(line for team in teams.values() for line in team.warnings)]
-    root = find_project(start).root
-    return Served(options, root, bundle.events, schedules, teams, list(dict.fromkeys(told)))
+GLANCE_SECONDS = 0.5
+"""Between two looks at the files; each costs some microseconds."""
 
 
 async def serve(
@@ -138,26 +72,31 @@ class _Server:
         journal: Journal,
         *,
         log: EventLog,
-        tokens: dict[str, str],
+        masker: Masker,
         clock: Clock,
     ) -> None:
         self._served = served
+        self._loaded = Loaded(served.events, served.teams)
         self._state = state
         self._journal = journal
         self._log = log
-        self._tokens = tokens
+        self._masker = masker
+        self._tokens: dict[str, str] = {}
         self._clock = clock
         self._dispatcher = Dispatcher(
-            served.events,
-            served.teams,
+            self._loaded,
             journal,
             state,
             log,
             max_runs=served.options.max_runs,
             on_end=self._tell,
         )
+        self._watching: list[asyncio.Task[None]] = []
+        """Look for what sets events off; ended and begun anew when the file changes."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._retired: list[asyncio.Task[None]] = []
         self._web: Any = None
+        self._base = ""
         self._has_begun = False
         self._stop = asyncio.Event()
 
@@ -167,50 +106,59 @@ class _Server:
     ) -> _Server:
         """With its files, which the stack closes."""
         file, root = served.options.launch.file, served.root
-        for prepared in served.teams.values():
-            stack.push_async_callback(prepared.cast.aclose)
         stack.callback(os.close, _lock(root, file))
-        tokens, kept = _tokens(served)
-        secrets = set(tokens.values()).union(*(t.secrets() for t in served.teams.values()))
-        masker = Masker(secrets)
+        masker = Masker(())
         state = open_state(file, root)
         stack.callback(state.close)
         journal = Journal.open(journal_path(root), masker=masker)
         stack.callback(journal.close)
         log = EventLog(write, as_json=served.options.as_json, masker=masker)
-        for line in served.warnings:
-            log.line("warning", text=line)
-        for name, path in kept.items():
-            log.line("token", event=name, text=f"in {path}")
-        return cls(served, state, journal, log=log, tokens=tokens, clock=clock)
+        server = cls(served, state, journal, log=log, masker=masker, clock=clock)
+        stack.push_async_callback(server.let_go)
+        return server
 
     async def begin(self, stop: asyncio.Event) -> None:
         """Listen, watch, and go on with what an earlier server has left. Sets `stop` when
         something that watches breaks."""
-        served, self._stop = self._served, stop
+        self._stop = stop
+        self._state.forget_old(self._clock.now())
+        await self._serve(self._served, tokens_of(self._served))
+        self._has_begun = True
+        self._dispatcher.go_on()
+        self._tasks.append(self._spawn(self._follow_changes()))
+
+    async def _serve(self, served: Served, tokens: Tokens) -> None:
+        """Act on these events from now on."""
+        self._masker.add(tokens.known.values())
+        for prepared in served.teams.values():
+            self._masker.add(prepared.secrets())
+        for line in served.warnings:
+            self._log.line("warning", text=line)
+        for name, path in tokens.kept.items():
+            self._log.line("token", event=name, text=f"in {path}")
+        self._served, self._tokens = served, tokens.known
         now = self._clock.now()
-        self._state.forget_old(now)
         positions = {
             name: self._state.served(name, _source(event), suspended=event.suspended, now=now).at
             for name, event in served.events.items()
         }
         base = await self._listen()
-        self._has_begun = True
         for name, event in served.events.items():
             self._log.line("serving", event=name, text=self._described(event, base, positions))
-        self._dispatcher.go_on()
+        self._watch(served, positions)
+
+    def _watch(self, served: Served, positions: Mapping[str, datetime]) -> None:
         for name, event in served.of("cron", live=True).items():
-            self._spawn(
-                serve_cron(
-                    event,
-                    served.schedules[name],
-                    positions[name],
-                    dispatcher=self._dispatcher,
-                    state=self._state,
-                    log=self._log,
-                    clock=self._clock,
-                )
+            work = serve_cron(
+                event,
+                served.schedules[name],
+                positions[name],
+                dispatcher=self._dispatcher,
+                state=self._state,
+                log=self._log,
+                clock=self._clock,
             )
+            self._watching.append(self._spawn(work))
         watched = served.of("team-output", live=True)
         if watched:
             outputs = TeamOutputs(
@@ -221,7 +169,44 @@ class _Server:
                 dispatcher=self._dispatcher,
                 log=self._log,
             )
-            self._spawn(outputs.serve())
+            self._watching.append(self._spawn(outputs.serve()))
+
+    # --- when the file changes ---
+
+    async def _follow_changes(self) -> None:
+        """Read the files anew when they have changed, and rest after that."""
+        options = self._served.options
+        seen = tried = self._served.stamp
+        while True:
+            await asyncio.sleep(GLANCE_SECONDS)
+            before, seen = seen, stamp_of(options.files)
+            if seen != tried and seen == before:  # an editor may still be writing
+                tried = seen
+                await self._reload(options)
+
+    async def _reload(self, options: UpOptions) -> None:
+        """Serve what the files say now; if that is not good, go on with what they said before.
+        Runs under way keep the teams they began with."""
+        try:
+            served = read_events(options)
+            tokens = tokens_of(served)
+        except MusterError as error:
+            told = "; ".join(str(error).splitlines())
+            self._log.line("not reloaded", text=f"as before: {told}")
+            return
+        await stop_tasks(self._watching)
+        self._watching.clear()
+        self._log.line("reloaded", text=str(options.launch.file))
+        old, self._loaded = self._loaded, Loaded(served.events, served.teams)
+        self._dispatcher.use(self._loaded)
+        self._retired.append(asyncio.ensure_future(old.aclose()))
+        await self._serve(served, tokens)
+
+    async def let_go(self) -> None:
+        """Close what was loaded, now and before. Nothing is under way any more."""
+        await self._loaded.aclose()
+        for task in self._retired:
+            await task
 
     async def end(self, hurry: asyncio.Event) -> int:
         """Start nothing any more, let end what is under way, close. How many runs were cut off."""
@@ -233,6 +218,7 @@ class _Server:
         if self._web is not None:
             await self._web.stop_listening()
         await stop_tasks(self._tasks)
+        await stop_tasks(self._watching)
         left = await self._dispatcher.drain(self._served.options.grace, hurry)
         await self._dispatcher.tell_all(NOTICE_SECONDS)
         if self._web is not None:
@@ -244,23 +230,26 @@ class _Server:
     def check(self) -> None:
         """Raises what something that watches broke by: a server that is half dead would only
         look alive."""
-        for task in self._tasks:
+        for task in (*self._tasks, *self._watching):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
-        self._tasks.append(task)
 
         def on_end(_: object) -> None:
             if not task.cancelled() and task.exception() is not None:
                 self._stop.set()
 
         task.add_done_callback(on_end)
+        return task
 
     async def _listen(self) -> str:
         """Where webhooks are answered; nothing is opened when there are none."""
         webhooks, options = self._served.of("webhook"), self._served.options
+        if self._web is not None:
+            self._web.use(webhooks, self._tokens)
+            return self._base
         if not webhooks:
             return ""
         from muster.teams.triggers.webhook import WebhookServer
@@ -276,8 +265,9 @@ class _Server:
         port = await server.start(options.port)
         self._web = server
         host = f"[{options.host}]" if ":" in options.host else options.host
-        self._log.line("listening", text=f"http://{host}:{port}")
-        return f"http://{host}:{port}"
+        self._base = f"http://{host}:{port}"
+        self._log.line("listening", text=self._base)
+        return self._base
 
     def _described(self, event: Event, base: str, positions: Mapping[str, datetime]) -> str:
         if event.suspended:
@@ -308,20 +298,6 @@ def _source(event: Event) -> str:
     if event.source == "team-output":
         return f"team-output {event.watched_team} {event.on_phase}"
     return event.source
-
-
-def _tokens(served: Served) -> tuple[dict[str, str], dict[str, Path]]:
-    """The webhooks' tokens, and the files of those that were made up."""
-    found: dict[str, str] = {}
-    kept: dict[str, Path] = {}
-    for name, event in served.of("webhook").items():
-        if event.token is not None:
-            if not event.token.strip():
-                raise UsageError(f'event "{name}": its token is empty')
-            found[name] = event.token.strip()
-        elif event.signature is None:
-            found[name], kept[name] = kept_token(served.root, name)
-    return found, kept
 
 
 def _lock(root: Path, file: Path) -> int:

@@ -93,6 +93,11 @@ class WebhookServer:
         self._runner = runner
         return int(runner.addresses[0][1])
 
+    def use(self, events: Mapping[str, Event], tokens: Mapping[str, str]) -> None:
+        """Answer for these from now on."""
+        self._events = events
+        self._tokens = tokens
+
     async def stop_listening(self) -> None:
         """No new connections; answers under way go on."""
         if self._runner is not None:

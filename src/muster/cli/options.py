@@ -1,0 +1,109 @@
+"""Options that several commands have: name, type and help of each are said here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = (
+    "ABOVE_ZERO",
+    "FILE",
+    "FOLDER",
+    "budget_option",
+    "json_option",
+    "lenient_option",
+    "safe_option",
+    "target_option",
+    "targets_option",
+    "team_option",
+    "timeout_option",
+    "together",
+    "values_option",
+)
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+Option = Callable[[C], C]
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[C], C]:
+    """Several options as one decorator, in the order in which `--help` shows them."""
+
+    def decorate(command: C) -> C:
+        decorated: Any = command
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+targets_option = click.option(
+    "--targets",
+    "targets_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The targets file, instead of the one found by walking up.",
+)
+
+values_option = click.option(
+    "--values",
+    type=FOLDER,
+    metavar="DIR",
+    help="ConfigMaps and Secrets that the manifests refer to.",
+)
+
+safe_option = click.option(
+    "--safe",
+    is_flag=True,
+    help="For files one did not write: no commands and no Python that they name.",
+)
+
+lenient_option = click.option(
+    "--lenient-templates",
+    "lenient",
+    is_flag=True,
+    help="Print <no value> for what is missing, as ark does, instead of failing.",
+)
+
+
+def team_option(more: str = "") -> Callable[[C], C]:
+    """`--team`, and ark's name for it."""
+    return click.option(
+        "--team", "--flow", "team", metavar="NAME", help=f"Which of the file's teams{more}."
+    )
+
+
+def target_option(help: str, *, multiple: bool = False) -> Callable[[C], C]:
+    """`--target`: one as `target`, or `multiple` as `targets`."""
+    name = "targets" if multiple else "target"
+    return click.option("-t", "--target", name, multiple=multiple, metavar="NAME", help=help)
+
+
+def json_option(help: str = "Print JSON.") -> Callable[[C], C]:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help=help)
+
+
+def timeout_option(bounded: str, default: float | None = None) -> Callable[[C], C]:
+    """`--timeout`, the bound on what is `bounded`."""
+    return click.option(
+        "--timeout",
+        type=ABOVE_ZERO,
+        default=default,
+        show_default=default is not None,
+        metavar="SECONDS",
+        help=f"Bound on {bounded}.",
+    )
+
+
+def budget_option(help: str) -> Callable[[C], C]:
+    """`--budget-usd`."""
+    return click.option("--budget-usd", type=ABOVE_ZERO, metavar="USD", help=help)
