@@ -24,7 +24,7 @@ async def sh(script: str, **options) -> Completed:
 @pytest.fixture(params=["pidfd", "thread"])
 def watcher(request, monkeypatch):
     if request.param == "thread":
-        monkeypatch.setattr(process, "_open_pidfd", lambda pid: -1)
+        monkeypatch.setattr(process, "open_pidfd", lambda pid: -1)
     return request.param
 
 

@@ -8,6 +8,7 @@ Nothing of a kind is imported before a target uses it.
 
 from __future__ import annotations
 
+from muster.providers.agents import AGENT_ALIASES, AGENTS
 from muster.providers.presets import ALIASES, PRESETS
 from muster.registry import Registry
 from muster.target import ProviderFactory
@@ -20,6 +21,7 @@ providers: Registry[ProviderFactory] = Registry(
     "provider",
     builtins={
         **dict.fromkeys(PRESETS, _OPENAI),
+        **dict.fromkeys(AGENTS, "muster.providers.agent:AgentProvider"),
         "anthropic": "muster.providers.anthropic:AnthropicProvider",
         "cli": "muster.providers.cli:CliProvider",
         "http": "muster.providers.http:HttpProvider",
@@ -27,8 +29,9 @@ providers: Registry[ProviderFactory] = Registry(
         "mock": "muster.providers.mock:MockProvider",
         "echo": "muster.providers.echo:EchoProvider",
         "replay": "muster.providers.replay:ReplayProvider",
+        "stdio": "muster.providers.stdio:StdioProvider",
         "team": "muster.teams.provider:TeamProvider",
     },
-    aliases=ALIASES,
+    aliases={**ALIASES, **AGENT_ALIASES},
 )
 """Every provider by name; `muster.register` adds to it."""

@@ -17,9 +17,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.errors import nearest
-from muster.provider import BadProviderOutput, Message, ProviderFailed, ProviderResponse
+from muster.provider import (
+    BadProviderOutput,
+    Message,
+    ProviderFailed,
+    ProviderResponse,
+    TokenUsage,
+)
 
-__all__ = ("as_response", "is_amount")
+__all__ = ("as_response", "check_accounting", "is_amount")
 
 ACCOUNTING = (
     "token_usage",
@@ -47,10 +53,7 @@ def as_response(value: object, who: str) -> ProviderResponse:
         ProviderFailed: the value is a mapping with an `error`.
     """
     if isinstance(value, ProviderResponse):
-        for name in _AMOUNTS:
-            amount = getattr(value, name)
-            if amount is not None and not is_amount(amount):
-                raise _bad(f"{who}: {_wrong_amount(name, amount)}")
+        check_accounting(value.token_usage, value.cost_usd, who, duration_ms=value.duration_ms)
         return value
     if isinstance(value, str | Message):
         return ProviderResponse(value)
@@ -67,6 +70,29 @@ def as_response(value: object, who: str) -> ProviderResponse:
         f"{who}: answered with {_described(value)}; expected text, a ProviderResponse, a Message, "
         "a mapping or a list"
     )
+
+
+def check_accounting(
+    usage: TokenUsage | None, cost_usd: float | None, who: str, *, duration_ms: float | None = None
+) -> None:
+    """Refuse what would spoil every sum that it gets into: NaN, numbers below 0, what is none.
+
+    Raises:
+        BadProviderOutput: naming the first of them.
+    """
+    for name, amount in (("cost_usd", cost_usd), ("duration_ms", duration_ms)):
+        if amount is not None and not is_amount(amount):
+            raise _bad(f"{who}: {_wrong_amount(name, amount)}")
+    if usage is None:
+        return
+    if not isinstance(usage, TokenUsage):
+        raise _bad(f"{who}: `token_usage` must be a TokenUsage, not {_described(usage)}")
+    for count in (usage.input, usage.output, usage.cached, usage.reasoning):
+        if count is not None and (type(count) is not int or count < 0):
+            try:
+                TokenUsage.from_mapping(usage.to_dict())
+            except ValueError as error:
+                raise _bad(f"{who}: {error}") from None
 
 
 def _from_mapping(value: Mapping[Any, Any], who: str) -> ProviderResponse:

@@ -17,12 +17,14 @@ from typing import Any
 import msgspec
 from pydantic import Field, model_validator
 
+from muster.capabilities import Capabilities
 from muster.pricing import cost_of
-from muster.provider import ImagePart, Message, TextPart, TokenUsage, ToolCall
+from muster.provider import Message, TextPart, TokenUsage, ToolCall
 from muster.providers.anthropic_stream import AnthropicStream
 from muster.providers.anthropic_types import ANSWER, Answer, Usage
+from muster.providers.attachments import DocumentPart
 from muster.providers.chat import ChatReply, ChatTurn
-from muster.providers.conversation import parts_of
+from muster.providers.conversation import ChatPart, parts_of
 from muster.providers.endpoint import ModelSettings, base_url_of, key_of, model_of
 from muster.providers.structured import schema_name
 from muster.providers.transport import HttpClient
@@ -67,13 +69,20 @@ class AnthropicProvider:
     """A chat model behind the Messages API; one connection pool for all its calls."""
 
     Settings = AnthropicSettings
+    takes_documents = True
+    capabilities = Capabilities(
+        streaming=True, tools=True, history=True, files=True, images=True,
+        structured_output=True, embeddings=False, batch=False,
+    )  # fmt: skip
 
     def __init__(self, target: ResolvedTarget) -> None:
         """Raises `UsageError` when no model is known."""
         settings = AnthropicSettings.model_validate(dict(target.config))
         self.target = target
         self.settings = settings
+        self.max_file_bytes = settings.max_file_bytes
         self.model = model_of(settings, target, ("ANTHROPIC_MODEL", "AGENT_MODEL"))
+        self.priced_as = (self.model, "anthropic")
         base = base_url_of(settings, target, ("ANTHROPIC_BASE_URL",), HOME)
         base = base.removesuffix("/messages").removesuffix("/v1")
         self.url = f"{base}/v1/messages"
@@ -327,11 +336,17 @@ def _tool_result(message: Message, failed: bool) -> dict[str, Any]:
     return block
 
 
-def _block(part: TextPart | ImagePart) -> dict[str, Any]:
+def _block(part: ChatPart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
+    if isinstance(part, DocumentPart):
+        return {"type": "document", "source": _base64(part.source), "title": part.path.name}
     source: dict[str, Any] = {"type": "url", "url": part.source}
     if part.source.startswith("data:"):
-        kind, _, data = part.source.removeprefix("data:").partition(",")
-        source = {"type": "base64", "media_type": kind.partition(";")[0], "data": data}
+        source = _base64(part.source)
     return {"type": "image", "source": source}
+
+
+def _base64(uri: str) -> dict[str, Any]:
+    kind, _, data = uri.removeprefix("data:").partition(",")
+    return {"type": "base64", "media_type": kind.partition(";")[0], "data": data}

@@ -29,6 +29,7 @@ from muster.provider import (
     ProviderTimeout,
 )
 from muster.providers.answers import as_response
+from muster.providers.seconds import within
 from muster.providers.threads import DEFAULT_THREADS, Job, Threads
 
 __all__ = ("CallableProvider", "provider_of_callable", "provider_of_object")
@@ -60,6 +61,12 @@ class CallableProvider:
 
     async def invoke(self, request: ProviderRequest) -> ProviderResponse:
         """Answer with what the callable says. Raises only `ProviderError`s."""
+        seconds = request.limits.max_seconds
+        if seconds is None:
+            return await self._answer(request)
+        return await within(seconds, self._answer(request), who=self.name)
+
+    async def _answer(self, request: ProviderRequest) -> ProviderResponse:
         try:
             answer = await self._call(request)
         except ProviderError:
@@ -71,9 +78,12 @@ class CallableProvider:
             raise self._failed(error) from error
         except (Exception, SystemExit) as error:
             raise self._failed(error) from error
-        if type(answer) is ProviderResponse:
-            return answer
         return as_response(answer, self.name)
+
+    @property
+    def capabilities(self) -> Any:
+        """What the wrapped object or function says of itself."""
+        return getattr(self.inner, "capabilities", None)
 
     async def aclose(self) -> None:
         """Close what was wrapped, and end its threads."""

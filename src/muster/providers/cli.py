@@ -10,17 +10,21 @@ The contract (placeholders, output format, failures) is written down in `docs/pr
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
 import shlex
-import signal
 import stat
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from muster.capabilities import Capabilities
 from muster.provider import (
     BadProviderOutput,
     BadRequest,
@@ -37,18 +41,19 @@ from muster.providers.cli_health import HealthCheck
 from muster.providers.cli_output import Answer, read_answer
 from muster.providers.cli_response import ResponseReader
 from muster.providers.cli_settings import CliSettings
+from muster.providers.container import Container
+from muster.providers.exits import CANNOT_RUN, ending
 from muster.providers.process import Completed, run_process
 from muster.providers.prompt import render_prompt
 from muster.providers.settings import located, refuse_if_safe, secrets_in
+from muster.providers.workspace import Workspaces
 from muster.target import ResolvedTarget
 
 __all__ = ("CliProvider",)
 
 _log = logging.getLogger(__name__)
 
-_CANNOT_RUN = {126: "not executable", 127: "command not found"}
-"""What the shell's own exit codes mean."""
-
+_IN_FILES = {"PROMPT_FILE", "OUTPUT_FILE"}
 _MASK = "**********"
 _SHOWN_COMMAND = 160
 _SHOWN_OUTPUT = 2000
@@ -59,6 +64,11 @@ class CliProvider:
     of the healthcheck."""
 
     Settings = CliSettings
+    capabilities = Capabilities(
+        streaming=False, tools=False, history=True, structured_output=False, embeddings=False,
+        batch=False,
+    )  # fmt: skip
+    """Files and images are told to it by their paths: what it makes of them is its own affair."""
 
     def __init__(self, target: ResolvedTarget) -> None:
         """Raises `MusterError` with `--safe`, and `pydantic.ValidationError` for wrong settings."""
@@ -78,6 +88,13 @@ class CliProvider:
         self._cwd = located(target, settings.cwd or ".", "cwd")
         self._env = settings.environment(os.environ if target.env is None else target.env)
         self._folders = Folders()
+        self._workspaces: Workspaces | None = None
+        if settings.workspace is not None:
+            self._workspaces = Workspaces(settings.workspace, self._base_dir)
+        self._container: Container | None = None
+        if settings.docker is not None:
+            named = settings.env if isinstance(settings.env, list) else list(settings.env)
+            self._container = Container(settings.docker, self._base_dir, named)
         self._warned: set[str] = set()
         self._health: HealthCheck | None = None
         if settings.healthcheck is not None:
@@ -98,9 +115,21 @@ class CliProvider:
         """Run the command for `request`; a `ProviderError` says how it failed."""
         if self._health is not None:
             await self._health.ensure()
+        if self._workspaces is None:
+            return await self._asked(request)
+        async with self._workspaces.of(request) as place:
+            response = await self._asked(replace(request, cwd=place.path))
+        return with_found(response, {"workspace": place.found})
+
+    async def aclose(self) -> None:
+        """Remove the workspaces that are left; nothing else is kept open between calls."""
+        if self._workspaces is not None:
+            await self._workspaces.aclose()
+
+    async def _asked(self, request: ProviderRequest) -> ProviderResponse:
         folder = None
         try:
-            if self._command.uses & {"PROMPT_FILE", "OUTPUT_FILE"}:
+            if self._command.uses & _IN_FILES:
                 folder = self._folders.take()
             response = await self._answer(request, folder)
         except ProviderError as error:
@@ -114,9 +143,6 @@ class CliProvider:
         if request.on_chunk is not None and response.text:
             request.on_chunk(response.text)
         return response
-
-    async def aclose(self) -> None:
-        """Nothing is kept open between calls."""
 
     async def _answer(self, request: ProviderRequest, folder: str | None) -> ProviderResponse:
         started = time.perf_counter()
@@ -134,7 +160,7 @@ class CliProvider:
                 token_usage=answer.token_usage,
                 cost_usd=answer.cost_usd,
             )
-        return ProviderResponse(
+        response = ProviderResponse(
             answer.output,
             token_usage=answer.token_usage,
             cost_usd=answer.cost_usd,
@@ -143,6 +169,9 @@ class CliProvider:
             finish_reason=answer.finish_reason,
             model=answer.model,
         )
+        if answer.session is None:
+            return response
+        return with_found(response, {"session_id": answer.session})
 
     # --- running ---
 
@@ -150,6 +179,8 @@ class CliProvider:
         values = self._values(request, folder)
         files = [str(path.absolute()) for path in request.input_files]
         argv = self._command.argv(values, files)
+        if self._container is not None:
+            return await self._contained(argv, request, folder)
         try:
             return await self._start(argv, request)
         except OSError as error:
@@ -160,6 +191,37 @@ class CliProvider:
             return await self._start(argv, request)
         except OSError as error:
             raise self._not_started(error, argv, request) from error
+
+    async def _contained(
+        self, argv: list[str], request: ProviderRequest, folder: str | None
+    ) -> Completed:
+        """Run `argv` in a container of its own, which is over when this is."""
+        container = self._container
+        assert container is not None
+        cwd = self._working_folder(request).absolute()
+        files = [str(path.absolute()) for path in request.input_files]
+        for path in (str(cwd), folder or "", *files):
+            if ":" in path:
+                raise BadRequest(f"{path}: what has a colon in its name cannot be mounted")
+        name = f"muster-{os.urandom(8).hex()}"
+        argv = container.argv(name, argv, cwd, folder, files)
+        try:
+            done = await self._start(argv, request)
+        except OSError as error:
+            raise self._not_started(error, argv, request) from error
+        except asyncio.CancelledError:
+            await asyncio.shield(self._end_container(name))
+            raise
+        if done.stopped is not None:
+            await self._end_container(name)
+        return done
+
+    async def _end_container(self, name: str) -> None:
+        assert self._container is not None
+        with suppress(OSError):
+            await run_process(
+                self._container.removal(name), env=self._env, timeout=10.0, max_stdout=1 << 16
+            )
 
     async def _start(self, argv: list[str], request: ProviderRequest) -> Completed:
         if self._settings.verbose:
@@ -247,7 +309,7 @@ class CliProvider:
         if done.exit_code != 0:
             raise ProviderFailed(
                 f"{ending(done.exit_code)} from the command: {self._shown}{self._tail(done)}",
-                retryable=done.exit_code not in _CANNOT_RUN,
+                retryable=done.exit_code not in CANNOT_RUN,
             )
 
     def _output(self, done: Completed, folder: str | None) -> tuple[bytes, str]:
@@ -309,6 +371,8 @@ class CliProvider:
             raw["stderr"] = self._masked(done.stderr.decode("utf-8", "replace"))
         if answer.json is not None:
             raw["response"] = answer.json
+        if answer.session is not None:
+            raw["session_id"] = answer.session
         if folder is not None and self._settings.keep_temp_files:
             raw["files"] = folder
         if answer.warnings:
@@ -339,22 +403,15 @@ class CliProvider:
         print(f"[{self._target}] {self._masked(text)}", file=sys.stderr, flush=True)
 
 
-def ending(exit_code: int) -> str:
-    """`exit code 3`, `signal SIGSEGV`, `exit code 127 (command not found)`."""
-    if exit_code < 0:
-        return f"signal {_signal_name(-exit_code)}"
-    if exit_code in _CANNOT_RUN:
-        return f"exit code {exit_code} ({_CANNOT_RUN[exit_code]})"
-    if exit_code > 128 and (name := _signal_name(exit_code - 128)).startswith("SIG"):
-        return f"exit code {exit_code} ({name})"
-    return f"exit code {exit_code}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)
+def with_found(response: ProviderResponse, found: Mapping[str, Any]) -> ProviderResponse:
+    """The response with `found` in its `raw`, and in the metadata of its last message, which
+    results keep."""
+    raw = response.raw if isinstance(response.raw, dict) else {}
+    output = response.output
+    if output:
+        metadata = {**(output[-1].metadata or {}), **found}
+        output = (*output[:-1], replace(output[-1], metadata=metadata))
+    return replace(response, output=output, raw={**raw, **found})
 
 
 def _write(path: str, text: str) -> None:

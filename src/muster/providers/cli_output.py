@@ -48,6 +48,8 @@ class Answer:
     model: str | None = None
     finish_reason: str | None = None
     error: str | None = None
+    session: str | None = None
+    """The id of the session that the agent kept of it."""
     json: Mapping[str, Any] | None = None
     """The object that it was read from; `None` for plain text."""
     warnings: list[str] = field(default_factory=list)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from muster.provider import BadProviderOutput, Message, TokenUsage
 from muster.providers.answers import is_amount
+from muster.providers.cli_events import CliEvents, EventReader
 from muster.providers.cli_output import Answer
 from muster.providers.paths import JmesPath, PathError, Search, compile_path
 from muster.providers.settings import ProviderSettings
@@ -32,7 +33,14 @@ class CliResponse(ProviderSettings):
 
     format: Literal["json", "jsonl"] = "json"
     """One JSON value; or one a line, which are searched as a list."""
-    text: JmesPath
+    text: JmesPath | None = None
+    """The answer; with `events`, it may be left to the last message of those."""
+    events: CliEvents | None = None
+    """Of JSON lines: where the messages and tool calls are."""
+    done: JmesPath | None = None
+    """What must be there, and not null, false or empty: else the answer was cut off."""
+    session: JmesPath | None = None
+    """The id of the agent's session."""
     usage: CliUsage = Field(default_factory=CliUsage)
     cost: JmesPath | None = None
     """US dollars."""
@@ -41,6 +49,14 @@ class CliResponse(ProviderSettings):
     model: JmesPath | None = None
     finish_reason: JmesPath | None = None
 
+    @model_validator(mode="after")
+    def _has_an_answer(self) -> CliResponse:
+        if self.text is None and self.events is None:
+            raise ValueError("`response` needs `text`, or `events`")
+        if self.events is not None and self.format != "jsonl":
+            raise ValueError("`response.events` is for `format: jsonl`")
+        return self
+
 
 class ResponseReader:
     """Reads what a command wrote as the settings say. What is not where it should be is an error
@@ -48,10 +64,11 @@ class ResponseReader:
 
     def __init__(self, settings: CliResponse) -> None:
         self._lines = settings.format == "jsonl"
-        self._text = compile_path(settings.text)
+        self._text = None if settings.text is None else compile_path(settings.text)
+        self._events = None if settings.events is None else EventReader(settings.events)
         self._paths: dict[str, Search] = {
             name: compile_path(path)
-            for name in ("cost", "error", "model", "finish_reason")
+            for name in ("cost", "error", "model", "finish_reason", "done", "session")
             if (path := getattr(settings, name)) is not None
         }
         self._counts: dict[str, Search] = {
@@ -87,12 +104,12 @@ class ResponseReader:
         answer = Answer(json=value if isinstance(value, dict) else None)
         if error := found.get("error"):
             answer.error = error if isinstance(error, str) else json.dumps(error)
+        elif "done" in found and not found["done"]:
+            raise ValueError("nothing where `response.done` points to: the answer was cut off")
         else:
-            text = self._text(value)
-            if not isinstance(text, str):
-                kind = type(text).__name__
-                raise ValueError(f"no text where `response.text` points to ({kind})")
-            answer.output = (Message("assistant", text),)
+            answer.output = self._messages(value)
+        session = found.get("session")
+        answer.session = session if isinstance(session, str) else None
         answer.token_usage = self._usage(value)
         answer.cost_usd = found.get("cost")
         if answer.cost_usd is not None and not is_amount(answer.cost_usd):
@@ -100,6 +117,21 @@ class ResponseReader:
         answer.model = _text_or_none(found.get("model"))
         answer.finish_reason = _text_or_none(found.get("finish_reason"))
         return answer
+
+    def _messages(self, value: Any) -> tuple[Message, ...]:
+        """The messages; the answer is the last of them."""
+        messages = self._events.read(value) if self._events is not None else ()
+        if self._text is None:
+            if not any(message.text for message in messages):
+                raise ValueError("there is no text in its events")
+            return messages
+        text = self._text(value)
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise ValueError(f"no text where `response.text` points to ({kind})")
+        if messages and messages[-1].text == text and not messages[-1].tool_calls:
+            return messages
+        return (*messages, Message("assistant", text))
 
     def _usage(self, value: Any) -> TokenUsage | None:
         counts = {name: path(value) for name, path in self._counts.items()}

@@ -1,17 +1,16 @@
 """What a chat model reads: a request as a system prompt and messages of text and images.
 
 Files are written into the text, local images become `data:` URIs; so a chat model meets message
-contents of two kinds only: a string, or a tuple of `TextPart` and `ImagePart`.
+contents of two kinds only: a string, or a tuple of `TextPart` and `ImagePart`; and if it says that
+it takes documents, `DocumentPart`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import mimetypes
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from muster.provider import (
@@ -23,10 +22,37 @@ from muster.provider import (
     TextPart,
     ToolCall,
 )
+from muster.providers.attachments import (
+    MAX_FILE_BYTES,
+    DocumentPart,
+    read_attachment,
+    read_image,
+)
 
-__all__ = ("ChatPart", "chat_messages", "parts_of", "system_text")
+__all__ = ("Attaching", "ChatPart", "chat_messages", "parts_of", "system_text")
 
-ChatPart = TextPart | ImagePart
+ChatPart = TextPart | ImagePart | DocumentPart
+
+
+@dataclass(frozen=True, slots=True)
+class Attaching:
+    """What of files and images a chat model takes."""
+
+    documents: bool = False
+    """PDFs too, as `DocumentPart`s."""
+    max_bytes: int = MAX_FILE_BYTES
+    """Of one file."""
+
+    @classmethod
+    def of(cls, model: object) -> Attaching:
+        """As the model says: `takes_documents` and `max_file_bytes`, both optional."""
+        return cls(
+            getattr(model, "takes_documents", False) is True,
+            getattr(model, "max_file_bytes", None) or MAX_FILE_BYTES,
+        )
+
+
+_TEXT_AND_IMAGES = Attaching()
 
 
 def system_text(request: ProviderRequest) -> str | None:
@@ -35,26 +61,32 @@ def system_text(request: ProviderRequest) -> str | None:
     return "\n\n".join(texts) or None
 
 
-async def chat_messages(request: ProviderRequest) -> list[Message]:
-    """The earlier messages and then the question, with the request's files before its text.
+async def chat_messages(
+    request: ProviderRequest, attaching: Attaching = _TEXT_AND_IMAGES
+) -> list[Message]:
+    """The earlier messages and then the question, with the request's files and images before its
+    text.
 
     Raises:
-        BadRequest: a file cannot be read, or is neither text nor an image.
+        BadRequest: a file cannot be read, is too large, or is nothing that the model takes.
     """
     messages = [
         message
         if isinstance(message.content, str)
-        else replace(message, content=await _readable(message.content, request.cwd))
+        else replace(message, content=await _readable(message.content, request.cwd, attaching))
         for message in request.messages
     ]
     if any(message.role == "tool" or message.tool_calls for message in messages):
         messages = _paired(messages)
-    if not request.input_files:
+    if not request.question and messages and messages[-1].role == "tool":
+        return messages  # whoever asks has called the tools, and wants the answer to go on
+    if not (request.input_files or request.images):
         messages.append(Message("user", request.question))
         return messages
     parts: list[object] = [FilePart(path) for path in request.input_files]
+    parts += request.images
     parts.append(TextPart(request.question))
-    messages.append(Message("user", await _readable(parts, request.cwd)))
+    messages.append(Message("user", await _readable(parts, request.cwd, attaching)))
     return messages
 
 
@@ -101,19 +133,23 @@ def _output_text(call: ToolCall) -> str:
     return call.output if isinstance(call.output, str) else json.dumps(call.output, default=str)
 
 
-async def _readable(content: object, cwd: Path | None) -> str | tuple[ChatPart, ...]:
+async def _readable(
+    content: object, cwd: Path | None, attaching: Attaching
+) -> str | tuple[ChatPart, ...]:
     if not isinstance(content, tuple | list):
         return "" if content is None else json.dumps(content, ensure_ascii=False)
     if all(isinstance(part, str | TextPart) for part in content):
-        return _joined(content, cwd)
-    return await asyncio.to_thread(_joined, content, cwd)
+        return _joined(content, cwd, attaching)
+    return await asyncio.to_thread(_joined, content, cwd, attaching)
 
 
-def _joined(content: Sequence[object], cwd: Path | None) -> str | tuple[ChatPart, ...]:
+def _joined(
+    content: Sequence[object], cwd: Path | None, attaching: Attaching
+) -> str | tuple[ChatPart, ...]:
     """The parts with neighbouring texts put together; a string if nothing else is left."""
     parts: list[ChatPart] = []
     for item in content:
-        part = _part(item, cwd)
+        part = _part(item, cwd, attaching)
         last = parts[-1] if parts else None
         if isinstance(part, TextPart) and isinstance(last, TextPart):
             parts[-1] = TextPart(f"{last.text}\n\n{part.text}")
@@ -125,62 +161,18 @@ def _joined(content: Sequence[object], cwd: Path | None) -> str | tuple[ChatPart
     return only.text if len(parts) == 1 and isinstance(only, TextPart) else tuple(parts)
 
 
-def _part(item: object, cwd: Path | None) -> ChatPart:
+def _part(item: object, cwd: Path | None, attaching: Attaching) -> ChatPart:
     match item:
         case str():
             return TextPart(item)
         case TextPart():
             return item
         case FilePart():
-            return _file(item, cwd)
+            return read_attachment(item, cwd, attaching.max_bytes, documents=attaching.documents)
         case ImagePart():
-            return _image(item, cwd)
+            return read_image(item, cwd, attaching.max_bytes)
         case Mapping():
             text = item.get("text", item.get("value"))
             if item.get("type") == "text" and isinstance(text, str):
                 return TextPart(text)
     raise BadRequest(f"a message holds a part that no chat model can read: {item!r:.200}")
-
-
-def _file(part: FilePart, cwd: Path | None) -> ChatPart:
-    kind = part.media_type or mimetypes.guess_type(part.path.name)[0] or ""
-    if kind.startswith("image/") and kind != "image/svg+xml":
-        return _image(ImagePart(str(part.path), kind), cwd)
-    path = _absolute(part.path, cwd)
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise BadRequest(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise BadRequest(
-            f"{path}: neither text (UTF-8) nor an image, so it cannot be put into a prompt"
-        ) from error
-    name = _shown(path, cwd).replace("&", "&amp;").replace('"', "&quot;")
-    end = "" if text.endswith("\n") else "\n"
-    return TextPart(f'<file path="{name}">\n{text}{end}</file>')
-
-
-def _image(part: ImagePart, cwd: Path | None) -> ImagePart:
-    if part.source.startswith(("data:", "http://", "https://")):
-        return part
-    path = _absolute(Path(part.source), cwd)
-    kind = part.media_type or mimetypes.guess_type(path.name)[0]
-    if kind is None or not kind.startswith("image/"):
-        raise BadRequest(f"{path}: not the name of an image (expected .png, .jpg, .gif, .webp)")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadRequest(f"{path}: {error.strerror or error}") from error
-    return ImagePart(f"data:{kind};base64,{base64.b64encode(data).decode()}", kind)
-
-
-def _absolute(path: Path, cwd: Path | None) -> Path:
-    return path if path.is_absolute() else (cwd or Path.cwd()) / path
-
-
-def _shown(path: Path, cwd: Path | None) -> str:
-    """The path as the model sees it: below the working directory, else the bare name."""
-    try:
-        return path.relative_to(cwd or Path.cwd()).as_posix()
-    except ValueError:
-        return path.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from muster.capabilities import Capabilities
 from muster.provider import ProviderRequest, ProviderResponse
 from muster.providers.settings import ProviderSettings
 from muster.target import ResolvedTarget
@@ -21,6 +22,8 @@ class EchoProvider:
     """Answers with `request.question`, unchanged; spends nothing."""
 
     Settings = EchoSettings
+    capabilities = Capabilities(streaming=True, embeddings=False, batch=False)
+    """It stands in for others, so it refuses nothing that a suite may ask of those."""
 
     def __init__(self, target: ResolvedTarget) -> None:
         self.Settings.model_validate(target.config)

@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr
 
 from muster.errors import MusterError, UsageError
 from muster.provider import AuthenticationFailed
+from muster.providers.attachments import MAX_FILE_BYTES
 from muster.providers.settings import ProviderSettings
 from muster.target import ResolvedTarget
 
@@ -36,6 +37,8 @@ class ModelSettings(ProviderSettings):
     """More HTTP headers."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """More fields of the request's JSON, put in last."""
+    max_file_bytes: int = Field(MAX_FILE_BYTES, gt=0)
+    """The largest file or image of a request that is sent."""
     connect_timeout_seconds: float = Field(10.0, gt=0)
     """Time to get a connection."""
     read_timeout_seconds: float = Field(600.0, gt=0)

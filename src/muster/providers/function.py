@@ -39,6 +39,11 @@ class FunctionProvider:
         )
         self.invoke = self._inner.invoke  # nothing in between: calls are counted in microseconds
 
+    @property
+    def capabilities(self) -> Any:
+        """What the function says of itself."""
+        return self._inner.capabilities
+
     async def aclose(self) -> None:
         """Let the threads of a synchronous function end."""
         await self._inner.aclose()

@@ -9,9 +9,11 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from muster.capabilities import Capabilities
 from muster.provider import BadRequest, ProviderError, ProviderRequest, ProviderResponse
 from muster.providers.http_answer import AnswerReader, StreamReader
 from muster.providers.http_settings import VALUES, HttpSettings
+from muster.providers.seconds import within
 from muster.providers.settings import ProviderSettings, secrets_in
 from muster.providers.sse import sse_events
 from muster.providers.template import TemplateError, compile_template
@@ -29,6 +31,8 @@ class HttpProvider:
     """Sends one HTTP request for each question. One pool of connections serves all calls."""
 
     Settings: type[ProviderSettings] = HttpSettings
+    capabilities = Capabilities(images=False, embeddings=False, batch=False)
+    """The rest depends on what the templates use."""
 
     def __init__(self, target: ResolvedTarget) -> None:
         settings = HttpSettings.model_validate(target.config)
@@ -46,6 +50,7 @@ class HttpProvider:
         self._content_type = _content_type_of_text(settings, body)
         self._fixed_headers = _fixed_headers(settings)
         self._names = settings.names | ({"prompt"} if body is DEFAULT_BODY else set())
+        self.capabilities = _capabilities(self._names, streams=settings.stream is not None)
         self._client = HttpClient(
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.read_timeout_seconds,
@@ -58,8 +63,15 @@ class HttpProvider:
 
         Raises:
             BadRequest: a template cannot be filled from this request, or the server says 4xx.
+            LimitExceeded: it took longer than `max_seconds` allows.
             ProviderError: the server refuses, fails, or its answer is not understood.
         """
+        seconds = request.limits.max_seconds
+        if seconds is None:
+            return await self._asked(request)
+        return await within(seconds, self._asked(request), who=self._who)
+
+    async def _asked(self, request: ProviderRequest) -> ProviderResponse:
         url, headers, body = await self._filled(request)
         method = self._settings.method
         try:
@@ -141,6 +153,20 @@ class HttpProvider:
             error.message = f"{self._who}: {error.message}"
             error.args = (error.message,)
         return error
+
+
+def _capabilities(names: set[str], *, streams: bool) -> Capabilities:
+    """What a service can do that is told of a request what its templates name."""
+    return Capabilities(
+        streaming=streams,
+        tools="tools" in names,
+        history=bool(names & {"prompt", "messages", "history"}),
+        files=bool(names & {"prompt", "messages", "files"}),
+        images=False,
+        structured_output="response_schema" in names,
+        embeddings=False,
+        batch=False,
+    )
 
 
 def _header(name: str, value: Any) -> tuple[str, str]:

@@ -16,6 +16,9 @@ from muster.providers.sse import SseEvent
 
 __all__ = ("AnswerReader", "StreamReader")
 
+MIN_SECRET = 8
+"""Shorter secrets are not masked in whole answers: they may be ordinary words."""
+
 USUAL_TEXT = (
     "choices[0].message.content",
     "output_text",
@@ -51,6 +54,7 @@ class AnswerReader:
         self.settings = settings
         self.who = who
         self.secrets = tuple(secrets)
+        self._secret_bytes = [s.encode() for s in self.secrets if len(s) >= MIN_SECRET]
         texts = (settings.text,) if settings.text else USUAL_TEXT
         self.texts = [compile_path(path) for path in texts]
         deltas = (settings.delta,) if settings.delta else USUAL_DELTA
@@ -71,6 +75,9 @@ class AnswerReader:
 
     def whole(self, body: bytes, content_type: str) -> ProviderResponse:
         """A whole body as a response. Raises a `ProviderError` for any that is no answer."""
+        for secret in self._secret_bytes:  # kept as `raw`, and some servers repeat what they get
+            if secret in body:
+                body = body.replace(secret, b"**********")
         if self.settings.format == "text":
             return ProviderResponse(self._decoded(body))
         try:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from muster.capabilities import Capabilities
+from muster.embeddings import Embedded
 from muster.provider import (
     BadRequest,
     Message,
@@ -25,6 +27,7 @@ from muster.provider import (
 from muster.providers.chat import ChatProvider, ChatReply, ChatTurn
 from muster.providers.mock_script import MockReply, MockRule, MockSettings
 from muster.providers.prompt import render_prompt
+from muster.providers.seconds import within
 from muster.target import ResolvedTarget
 
 __all__ = ("MockProvider",)
@@ -73,6 +76,11 @@ class MockProvider:
     the schema that was asked for, or, asked as a judge, with `pass`."""
 
     Settings = MockSettings
+    capabilities = Capabilities(
+        streaming=True, tools=True, history=True, structured_output=True, embeddings=True,
+        batch=False,
+    )  # fmt: skip
+    """It stands in for models, so it refuses nothing that those may be asked."""
 
     def __init__(self, target: ResolvedTarget) -> None:
         settings = self.Settings.model_validate(target.config)
@@ -94,11 +102,27 @@ class MockProvider:
             return await ChatProvider(_Conversation(self, request)).invoke(request)
         turn = _turn(request.messages) if self._counts_turns else 1
         rule = self._pick(request, turn)
-        response = await self._play(rule, request, request.on_chunk)
+        seconds = request.limits.max_seconds
+        playing = self._play(rule, request, request.on_chunk)
+        response = await (playing if seconds is None else within(seconds, playing, who="mock"))
         if self._settings.estimate_usage and response.token_usage is None:
             usage = _estimated(render_prompt(request, files="none"), response.text)
             return _with_usage(response, usage)
         return response
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """Vectors of the texts' words: the same for the same text, near for similar ones."""
+        from muster.providers.hashed_vectors import hashed_vector
+
+        settings = self._settings
+        usage = TokenUsage()
+        for text in texts:
+            usage += _estimated(text, "")
+        return Embedded(
+            vectors=tuple(hashed_vector(text, settings.dimensions) for text in texts),
+            token_usage=usage if settings.estimate_usage else None,
+            model=settings.model,
+        )
 
     def _pick(self, request: ProviderRequest, turn: int, after_tools: bool = False) -> _Rule:
         for rule in self._rules:
@@ -149,6 +173,8 @@ class MockProvider:
 
 class _Conversation:
     """One request's turns: a chat model that knows which case it answers."""
+
+    takes_documents = True
 
     def __init__(self, mock: MockProvider, request: ProviderRequest) -> None:
         self._mock = mock

@@ -167,6 +167,8 @@ class MockSettings(ProviderSettings):
     """Seconds before each answer."""
     model: str | None = None
     """The model that answers say they come from."""
+    dimensions: int = Field(default=64, gt=0, le=4096)
+    """Numbers of each vector that it makes of a text's words."""
     estimate_usage: bool = False
     """Report a quarter of a token for each byte where a reply has no `usage`."""
 

@@ -20,6 +20,7 @@ from muster.provider import (
     Tool,
     ToolCall,
 )
+from muster.providers.attachments import DocumentPart
 from muster.providers.chat import ChatReply, ChatTurn
 from muster.providers.conversation import parts_of
 from muster.providers.openai_settings import OpenAIEndpoint
@@ -283,6 +284,8 @@ def _message(message: Message, carried: Mapping[str, Any]) -> dict[str, Any]:
 def _part(part: object) -> dict[str, Any]:
     if isinstance(part, ImagePart):
         return {"type": "image_url", "image_url": {"url": part.source}}
+    if isinstance(part, DocumentPart):
+        return {"type": "file", "file": {"filename": part.path.name, "file_data": part.source}}
     return {"type": "text", "text": getattr(part, "text", "")}
 
 

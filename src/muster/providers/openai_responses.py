@@ -14,6 +14,7 @@ import msgspec
 
 from muster.pricing import cost_of
 from muster.provider import ImagePart, Message, OnChunk, TokenUsage, Tool, ToolCall
+from muster.providers.attachments import DocumentPart
 from muster.providers.chat import ChatReply, ChatTurn
 from muster.providers.conversation import parts_of
 from muster.providers.openai_settings import OpenAIEndpoint
@@ -267,6 +268,8 @@ def _items(message: Message) -> list[dict[str, Any]]:
 def _part(part: object, kind: str) -> dict[str, Any]:
     if isinstance(part, ImagePart):
         return {"type": "input_image", "image_url": part.source, "detail": "auto"}
+    if isinstance(part, DocumentPart):
+        return {"type": "input_file", "filename": part.path.name, "file_data": part.source}
     return {"type": kind, "text": getattr(part, "text", "")}
 
 

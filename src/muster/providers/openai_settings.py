@@ -28,6 +28,8 @@ class OpenAISettings(ModelSettings):
     """Chat Completions, which every compatible server has, or the Responses API."""
     reasoning_effort: str | None = None
     """`minimal`, `low`, `medium`, `high`, as the model knows it."""
+    dimensions: int | None = Field(None, gt=0)
+    """Numbers of each vector, for embedding models that let one choose."""
     seed: int | None = None
     """For repeatable sampling, as far as the server keeps to it."""
     organization: str | None = None
@@ -60,7 +62,7 @@ class OpenAIEndpoint:
         if self.name != "azure" or version in (None, "v1"):
             return f"{self.base_url}/{path}"
         base = self.base_url.removesuffix("/openai/v1")
-        if "/deployments/" not in base and path == "chat/completions":
+        if "/deployments/" not in base and path in ("chat/completions", "embeddings"):
             base = f"{base}/openai/deployments/{self.model}"
         elif "/deployments/" not in base:
             base = f"{base}/openai"
@@ -142,7 +144,7 @@ def _from_environment(settings: OpenAISettings, target: ResolvedTarget) -> OpenA
 
 def _complete(base_url: str, name: str) -> str:
     """The base URL as the calls need it: people paste hosts, and whole URLs of calls."""
-    for ending in ("/chat/completions", "/responses"):
+    for ending in ("/chat/completions", "/responses", "/embeddings"):
         base_url = base_url.removesuffix(ending)
     path = urlsplit(base_url).path
     if name == "azure":

@@ -31,6 +31,13 @@ class Preset:
     """Streams are asked for usage (`stream_options`); False: the service refuses to be asked."""
     json_schema: bool = True
     """Schemas go into `response_format`; False: the service knows only `json_object`."""
+    structured: bool | None = True
+    """Answers are bound by a schema; `None`: as far as the model keeps to it."""
+    sees: bool | None = None
+    """Images, and files that are no text, are taken as parts of messages; `None`: it depends on
+    the model, or is not known, and is tried."""
+    embeds: bool | None = None
+    """There is `embeddings`; `None`: not known, and tried."""
     price_as: str | None = None
     """The name of the seller in the price list; `None`: nobody is paid."""
 
@@ -41,6 +48,8 @@ PRESETS: dict[str, Preset] = {
         key_variables=("OPENAI_API_KEY",),
         base_url_variables=("OPENAI_BASE_URL",),
         model_variables=("OPENAI_MODEL", "AGENT_MODEL"),
+        sees=True,
+        embeds=True,
         price_as="openai",
     ),
     "azure": Preset(
@@ -50,6 +59,8 @@ PRESETS: dict[str, Preset] = {
         model_variables=("AZURE_OPENAI_DEPLOYMENT", "AZURE_DEPLOYMENT_NAME", "AGENT_MODEL"),
         auth_header="api-key",
         max_tokens_field="max_completion_tokens",
+        sees=True,
+        embeds=True,
         price_as="azure",
     ),
     "openrouter": Preset(
@@ -63,6 +74,8 @@ PRESETS: dict[str, Preset] = {
         key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY"),
         model_variables=("GEMINI_MODEL", "AGENT_MODEL"),
         default_model="gemini-2.5-flash",
+        sees=True,
+        embeds=True,
         price_as="google",
     ),
     "groq": Preset(
@@ -74,17 +87,20 @@ PRESETS: dict[str, Preset] = {
         base_url="https://api.mistral.ai/v1",
         key_variables=("MISTRAL_API_KEY",),
         stream_usage=False,
+        embeds=True,
         price_as="mistral",
     ),
     "deepseek": Preset(
         base_url="https://api.deepseek.com/v1",
         key_variables=("DEEPSEEK_API_KEY",),
         json_schema=False,
+        structured=None,
         price_as="deepseek",
     ),
     "together": Preset(
         base_url="https://api.together.xyz/v1",
         key_variables=("TOGETHER_API_KEY", "TOGETHER_AI_API_KEY"),
+        embeds=True,
         price_as="together",
     ),
     "fireworks": Preset(
@@ -107,6 +123,7 @@ PRESETS: dict[str, Preset] = {
     "cohere": Preset(
         base_url="https://api.cohere.ai/compatibility/v1",
         key_variables=("COHERE_API_KEY", "CO_API_KEY"),
+        embeds=True,
         price_as="cohere",
     ),
     "moonshot": Preset(
@@ -126,6 +143,7 @@ PRESETS: dict[str, Preset] = {
         key_variables=("OLLAMA_API_KEY",),
         key_required=False,
         base_url_variables=("OLLAMA_BASE_URL",),
+        embeds=True,
     ),
     "vllm": Preset(
         base_url="http://localhost:8000/v1",
@@ -138,6 +156,7 @@ PRESETS: dict[str, Preset] = {
         key_variables=("LMSTUDIO_API_KEY",),
         key_required=False,
         base_url_variables=("LMSTUDIO_BASE_URL",),
+        embeds=True,
     ),
     "llamacpp": Preset(
         base_url="http://localhost:8080/v1",

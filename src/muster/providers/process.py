@@ -27,7 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-__all__ = ("GRACE_SECONDS", "STDERR_TAIL_BYTES", "Completed", "StopReason", "run_process")
+__all__ = (
+    "GRACE_SECONDS",
+    "STDERR_TAIL_BYTES",
+    "Completed",
+    "StopReason",
+    "open_pidfd",
+    "run_process",
+    "spawn",
+)
 
 GRACE_SECONDS = 2.0
 """Between the request to end (TERM) and the end (KILL)."""
@@ -145,14 +153,14 @@ class _Child:
         try:
             self._out, out_end = os.pipe()
             self._err, err_end = os.pipe()
-            self._pid = _spawn(argv, env, cwd, out_end, err_end)
+            self._pid = spawn(argv, env, cwd, out_end, err_end)
         finally:
             for end in (out_end, err_end):
                 if end >= 0:
                     os.close(end)
         os.set_blocking(self._out, False)
         os.set_blocking(self._err, False)
-        self._pidfd = _open_pidfd(self._pid)
+        self._pidfd = open_pidfd(self._pid)
         self._watcher.add(self, self._pidfd)
         if self._pidfd < 0:
             threading.Thread(target=self._wait_in_thread, daemon=True).start()
@@ -376,7 +384,7 @@ def _read(fd: int) -> bytes | None:
         return None
 
 
-def _open_pidfd(pid: int) -> int:
+def open_pidfd(pid: int) -> int:
     """-1 where there are none: not Linux, an old kernel, a sandbox that forbids it."""
     try:
         return os.pidfd_open(pid)
@@ -384,10 +392,17 @@ def _open_pidfd(pid: int) -> int:
         return -1
 
 
-def _spawn(
-    argv: list[str], env: Mapping[bytes, bytes], cwd: Path | None, out: int, err: int
+def spawn(
+    argv: list[str],
+    env: Mapping[bytes, bytes],
+    cwd: Path | None,
+    out: int,
+    err: int,
+    *,
+    stdin: int | None = None,
 ) -> int:
-    """Start `argv` as the leader of a new process group; its pid.
+    """Start `argv` as the leader of a new process group; its pid. Without `stdin` there is nothing
+    to read for it.
 
     `posix_spawn` is the cheaper one, but can neither change the folder nor search another PATH
     than this process's own.
@@ -397,13 +412,13 @@ def _spawn(
         program = _found(argv[0], path)
         if program is not None:
             with contextlib.suppress(OSError):  # moved, or something else: let the search say
-                return _posix_spawn(os.posix_spawn, program, argv, env, (out, err))
-        return _posix_spawn(os.posix_spawnp, argv[0], argv, env, (out, err))
+                return _posix_spawn(os.posix_spawn, program, argv, env, (stdin, out, err))
+        return _posix_spawn(os.posix_spawnp, argv[0], argv, env, (stdin, out, err))
     process = subprocess.Popen(  # noqa: S603
         argv,
         env=env,
         cwd=cwd,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=out,
         stderr=err,
         process_group=0,
@@ -414,20 +429,26 @@ def _spawn(
 
 
 def _posix_spawn(
-    spawn: Callable[..., int],
+    start: Callable[..., int],
     program: str,
     argv: list[str],
     env: Mapping[bytes, bytes],
-    pipes: tuple[int, int],
+    pipes: tuple[int | None, int, int],
 ) -> int:
-    return spawn(
+    stdin, out, err = pipes
+    reading = (
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        if stdin is None
+        else (os.POSIX_SPAWN_DUP2, stdin, 0)
+    )
+    return start(
         program,
         argv,
         env,
         file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, pipes[0], 1),
-            (os.POSIX_SPAWN_DUP2, pipes[1], 2),
+            reading,
+            (os.POSIX_SPAWN_DUP2, out, 1),
+            (os.POSIX_SPAWN_DUP2, err, 2),
         ],
         setpgroup=0,
         setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores these two

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from muster.capabilities import Capabilities
 from muster.errors import ConfigError, Problem
 from muster.provider import BadProviderOutput, ProviderFailed, ProviderRequest, ProviderResponse
 from muster.providers.answers import as_response
@@ -70,6 +71,8 @@ class ReplayProvider:
     """Answers with what was recorded; a case without a row is `ProviderFailed`."""
 
     Settings = ReplaySettings
+    capabilities = Capabilities(streaming=False, embeddings=False, batch=False)
+    """It answers for others, so it refuses nothing that they were asked."""
 
     def __init__(self, target: ResolvedTarget) -> None:
         settings = self.Settings.model_validate(target.config)

@@ -131,9 +131,10 @@ class HttpClient:
         import aiohttp
 
         for ended in [loop for loop in self._sessions if loop.is_closed()]:
-            connector = self._sessions.pop(ended).connector
-            if connector is not None:
-                await connector.close()
+            # Held until its connections are closed: a session that goes before complains.
+            old = self._sessions.pop(ended)
+            if old.connector is not None:
+                await old.connector.close()
         loop = asyncio.get_running_loop()
         if loop in self._sessions:
             return self._sessions[loop]

@@ -22,6 +22,9 @@ __all__ = ("JsonApi", "parsed_arguments")
 
 T = TypeVar("T")
 
+MIN_SECRET = 8
+"""Shorter keys are not masked in whole answers: `none` and the like are words."""
+
 GRACE_SECONDS = 1.0
 """How long a server may take to close a stream whose last event has come."""
 
@@ -42,6 +45,7 @@ class JsonApi:
         self._url = url
         self._who = who
         self._secrets = tuple(secrets)
+        self._secret_bytes = [s.encode() for s in self._secrets if len(s) >= MIN_SECRET]
         self._headers = {
             **headers,
             "Content-Type": "application/json",
@@ -57,7 +61,7 @@ class JsonApi:
             raise self._named(error) from None
         if not 200 <= reply.status < 300:
             raise self._refused(reply.status, reply.headers, reply.body)
-        return reply.body
+        return self._without_secrets(reply.body)
 
     async def stream(self, body: bytes, take: Callable[[SseEvent], bool]) -> bytes | None:
         """Hand each event of the answer to `take` until it says, by True, that the answer is whole.
@@ -72,7 +76,7 @@ class JsonApi:
                     refusal = await answer.read()
                     raise self._refused(answer.status, answer.headers, refusal)
                 if "text/event-stream" not in answer.headers.get("Content-Type", "").lower():
-                    return await answer.read()
+                    return self._without_secrets(await answer.read())
                 await _hand_over(answer.chunks(), take)
         except ProviderError as error:
             raise self._named(error) from None
@@ -113,6 +117,13 @@ class JsonApi:
             error.message = f"{self._who}: {error.message}"
             error.args = (error.message,)
         return error
+
+    def _without_secrets(self, data: bytes) -> bytes:
+        """An answer is kept as `raw`, and some servers repeat what they were sent."""
+        for secret in self._secret_bytes:
+            if secret in data:
+                data = data.replace(secret, b"**********")
+        return data
 
     def _masked(self, text: str) -> str:
         for secret in self._secrets:

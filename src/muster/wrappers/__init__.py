@@ -3,6 +3,7 @@
 From the outside in, as `muster.targets` puts them (those with nothing to do are left out):
 
     Fallback          another target when all tries failed
+    CapabilityCheck   refuses what the target says that it does not have
     Retry             tries again; holds no place in a limit while it waits
     RateLimit         requests and tokens a minute
     ConcurrencyLimit  calls at a time; or AdaptiveLimit, which finds out how many
@@ -12,6 +13,7 @@ From the outside in, as `muster.targets` puts them (those with nothing to do are
 from __future__ import annotations
 
 from muster.wrappers.adaptive import AdaptiveLimit
+from muster.wrappers.capability import CapabilityCheck
 from muster.wrappers.fallback import Fallback
 from muster.wrappers.limit import ConcurrencyLimit
 from muster.wrappers.rate import RateLimit
@@ -20,6 +22,7 @@ from muster.wrappers.timeout import Timeout
 
 __all__ = (
     "AdaptiveLimit",
+    "CapabilityCheck",
     "ConcurrencyLimit",
     "Fallback",
     "RateLimit",
