@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from muster.capabilities import UNKNOWN, Capabilities
+
 __all__ = ("ProviderFactory", "RateLimits", "ResolvedTarget", "RetryPolicy", "Secret")
 
 
@@ -61,6 +63,8 @@ class ResolvedTarget:
     retry: RetryPolicy = RetryPolicy()
     rate_limits: RateLimits = RateLimits()
     fallback_targets: tuple[str, ...] = ()
+    capabilities: Capabilities = UNKNOWN
+    """What the target's entry says of it, over what its provider declares."""
     base_dir: Path = field(default_factory=Path.cwd)
     """The folder of the file that defines the target; its relative paths start here."""
     targets_file: Path | None = field(default=None, compare=False)

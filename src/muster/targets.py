@@ -15,21 +15,26 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from pydantic import BaseModel
 
+from muster.capabilities import UNKNOWN, Capabilities, capabilities_of
 from muster.config.targets import TargetCatalog
-from muster.errors import MusterError
-from muster.importing import describe_failure
+from muster.embeddings import Embedder
+from muster.errors import MusterError, UsageError
+from muster.importing import CodeError, describe_failure
 from muster.provider import Provider, ProviderFailed, ProviderRequest, ProviderResponse
 from muster.providers import providers
+from muster.providers.agents import AGENT_ALIASES, AGENTS
 from muster.providers.create import create_provider
 from muster.registry import Registry
 from muster.target import ProviderFactory, ResolvedTarget
 from muster.wrappers.adaptive import AdaptiveLimit
 from muster.wrappers.base import close_provider
+from muster.wrappers.capability import CapabilityCheck, refusal
+from muster.wrappers.embedding import WrappedEmbedder, embedder_within
 from muster.wrappers.fallback import Fallback
 from muster.wrappers.limit import ConcurrencyLimit
 from muster.wrappers.rate import RateLimit
@@ -44,11 +49,13 @@ ADAPTIVE_MAXIMUM = 64
 CLOSE_SECONDS = 10.0
 """How long a provider may take to close."""
 
-_LOCAL = frozenset({"cli", "echo", "function", "replay", "team"})
+_AGENTS = frozenset({*AGENTS, *AGENT_ALIASES})
+
+_LOCAL = _AGENTS | frozenset({"cli", "echo", "function", "replay", "team"})
 """Built-in providers that ask no service: what fails there fails again, so that they are only
 retried when the target says so. (The agents of a team have retries of their own.)"""
 
-_OWN_TIMEOUT = frozenset({"cli", "team"})
+_OWN_TIMEOUT = _AGENTS | frozenset({"cli", "team"})
 """Built-in providers that bound their time themselves."""
 
 
@@ -86,6 +93,16 @@ class OpenTarget:
     provider: Provider
     workers: int | None
     """Requests under way at once; `None`: the target does not say."""
+    capabilities: Capabilities = UNKNOWN
+    """What the target can do: as its entry says, else as its provider does. Of a target with
+    fallbacks, its own."""
+
+    def refusal(self, request: ProviderRequest) -> str | None:
+        """Why the target cannot be asked `request`, as far as that is known before the call;
+        `None` if it can, or if another may step in."""
+        if self.resolved.fallback_targets or not self.capabilities.refuses:
+            return None
+        return refusal(self.capabilities, request, self.name)
 
 
 class TargetPool:
@@ -109,6 +126,8 @@ class TargetPool:
         self._targets: dict[str, ResolvedTarget] = {}
         self._open: dict[str, OpenTarget] = {}
         self._providers: dict[str, Provider] = {}
+        self._bare: dict[str, Provider] = {}
+        self._embedders: dict[str, Embedder] = {}
 
     @property
     def resolved(self) -> tuple[ResolvedTarget, ...]:
@@ -134,8 +153,46 @@ class TargetPool:
                 self._resolve(other)  # its mistakes are told now, not amid the run
             chain = [(name, provider), *((other, _OnDemand(self, other)) for other in others)]
             provider = Fallback(chain)
-        opened = self._open[name] = OpenTarget(name, target, provider, target.workers)
+        opened = self._open[name] = OpenTarget(
+            name, target, provider, target.workers, self._capabilities(name)
+        )
         return opened
+
+    def priced_capabilities(self, name: str) -> Capabilities:
+        """What the target called `name` can do, with its model's context and prices as the price
+        list has them. Raises as `open`."""
+        known = self.open(name).capabilities
+        bare = self._bare[name]
+        model, seller = getattr(getattr(bare, "model", bare), "priced_as", (None, None))
+        if model is None or seller is None:
+            return known
+        from muster.pricing import facts_of
+
+        facts = facts_of(model, provider=seller)
+        return known if facts is None else known.over(Capabilities(**asdict(facts)))
+
+    def embedder(self, name: str) -> Embedder:
+        """What makes vectors of texts by the target called `name`, with retries and limits of its
+        own. It is closed with the pool. Raises as `open`.
+
+        Raises:
+            UsageError: the target makes none.
+        """
+        known = self._embedders.get(name)
+        if known is not None:
+            return known
+        opened = self.open(name)
+        target, inner = opened.resolved, embedder_within(self._bare[name])
+        if inner is None or opened.capabilities.embeddings is False:
+            raise UsageError(
+                f'target "{name}" (provider {target.provider}) makes no vectors of texts: use one '
+                "whose provider has embeddings (`muster providers describe NAME` tells), such as "
+                "openai with an embedding model"
+            )
+        local = target.provider in _LOCAL and self._registry.is_builtin(target.provider)
+        known = WrappedEmbedder(inner, name, partial(wrap, target=target, retries=not local))
+        self._embedders[name] = known
+        return known
 
     def add_environment(self, name: str, variables: Mapping[str, str]) -> None:
         """Give the target called `name` variables over those around it; before it is opened."""
@@ -150,7 +207,7 @@ class TargetPool:
             CloseError: some failed to close; the others are closed all the same.
         """
         closing = self._providers
-        self._providers, self._open = {}, {}
+        self._providers, self._open, self._bare, self._embedders = {}, {}, {}, {}
         failures = await asyncio.gather(
             *(_close(name, provider) for name, provider in closing.items())
         )
@@ -175,8 +232,22 @@ class TargetPool:
             local = target.provider in _LOCAL and self._registry.is_builtin(target.provider)
             own_timeout = local and target.provider in _OWN_TIMEOUT
             known = wrap(bare, target, retries=not local, timeout=not own_timeout)
+            self._bare[name] = bare
+            capabilities = self._capabilities(name)
+            if capabilities.refuses:
+                known = CapabilityCheck(known, capabilities, name)
             self._providers[name] = known
         return known
+
+    def _capabilities(self, name: str) -> Capabilities:
+        """What the entry says, over what its provider declares."""
+        target = self._targets[name]
+        with self._catalog.locating(target):
+            try:
+                declared = capabilities_of(self._bare[name])
+            except ValueError as error:
+                raise CodeError(f'target "{name}": provider "{target.provider}": {error}') from None
+        return target.capabilities.over(declared)
 
 
 class _OnDemand:
