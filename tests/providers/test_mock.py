@@ -386,3 +386,8 @@ def test_a_script_that_is_wrong(script: str, field: tuple[object, ...], message:
     with pytest.raises(ValidationError, match=message) as error:
         mock(script)
     assert error.value.errors()[0]["loc"] == field
+
+
+async def test_a_delay_beyond_max_seconds() -> None:
+    with pytest.raises(LimitExceeded, match="max_seconds"):
+        await said(mock("response: late\ndelay: 30"), limits=Limits(max_seconds=0.02))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import gc
 import gzip
 import time
 
@@ -398,3 +399,20 @@ def test_error_objects(payload: object, kind: type[ProviderError]) -> None:
     found = error_for_payload(payload, who="t")
     assert type(found) is kind
     assert str(found).startswith("t: the server broke off with ")
+
+
+def test_a_second_event_loop_closes_what_the_first_has_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = HttpClient()
+
+    async def in_a_loop(*, last: bool) -> int:
+        async with RawServer(reply({"ok": True})) as server:
+            got = await client.send("POST", server.url, headers=HEADERS, body=b"{}")
+            if last:
+                await client.aclose()
+        return got.status
+
+    assert [asyncio.run(in_a_loop(last=last)) for last in (False, True)] == [200, 200]
+    gc.collect()
+    assert "Unclosed" not in caplog.text

@@ -31,6 +31,13 @@ providers: Registry[ProviderFactory] = Registry(
         "replay": "muster.providers.replay:ReplayProvider",
         "stdio": "muster.providers.stdio:StdioProvider",
         "team": "muster.teams.provider:TeamProvider",
+        "litellm": "muster.adapters.litellm:LiteLLMProvider",
+        "pydantic-ai": "muster.adapters.pydantic_ai:pydantic_ai_provider",
+        "openai-agents": "muster.adapters.openai_agents:OpenAIAgentsProvider",
+        "langchain": "muster.adapters.langchain:langchain_provider",
+        "llm": "muster.adapters.llm:LLMProvider",
+        "inspect": "muster.adapters.inspect_model:InspectProvider",
+        "promptfoo": "muster.adapters.promptfoo:PromptfooProvider",
     },
     aliases={**ALIASES, **AGENT_ALIASES},
 )

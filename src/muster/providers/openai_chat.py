@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -37,7 +38,7 @@ from muster.providers.sse import SseEvent
 from muster.providers.structured import is_strict_schema, schema_name, with_schema
 from muster.providers.wire import JsonApi, parsed_arguments
 
-__all__ = ("ChatCompletions",)
+__all__ = ("ChatCompletions", "chat_message", "chat_tool", "response_format")
 
 FINISH_REASONS: Mapping[str, str] = {
     "max_tokens": "length",
@@ -46,6 +47,7 @@ FINISH_REASONS: Mapping[str, str] = {
     "eos": "stop",
     "end_turn": "stop",
 }
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class ChatCompletions:
@@ -85,17 +87,17 @@ class ChatCompletions:
         body = dict(self._fixed)
         if turn.response_schema is not None:
             if preset.json_schema:
-                body["response_format"] = _response_format(turn.response_schema)
+                body["response_format"] = response_format(turn.response_schema)
             else:
                 body["response_format"] = {"type": "json_object"}
                 system = with_schema(system, turn.response_schema)
         messages = [{"role": "system", "content": system}] if system else []
         for index, message in enumerate(turn.messages):
             carried = turn.carried.get(index)
-            messages.append(_message(message, carried if isinstance(carried, Mapping) else {}))
+            messages.append(chat_message(message, carried if isinstance(carried, Mapping) else {}))
         body["messages"] = messages
         if turn.tools:
-            body["tools"] = [_tool(tool) for tool in turn.tools]
+            body["tools"] = [chat_tool(tool) for tool in turn.tools]
         bound = self.endpoint.settings.bounded(turn.max_output_tokens)
         if bound is not None:
             body[self.endpoint.max_tokens_field] = bound
@@ -263,7 +265,8 @@ class _Stream:
         return self.wire.reply(said, calls, finish=self.finish, answer=last, raw=raw)
 
 
-def _message(message: Message, carried: Mapping[str, Any]) -> dict[str, Any]:
+def chat_message(message: Message, carried: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
+    """A message as the API takes it; `carried` is what the model wants back with it."""
     content: Any = message.content
     if not isinstance(content, str):
         content = [_part(part) for part in parts_of(message)]
@@ -304,7 +307,8 @@ def _asked(call: ToolCall, extra: object) -> dict[str, Any]:
     return row
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def chat_tool(tool: Tool) -> dict[str, Any]:
+    """A tool as the API takes it."""
     return {
         "type": "function",
         "function": {
@@ -360,7 +364,8 @@ def _reported_cost(usage: Usage | None) -> float | None:
     return float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None
 
 
-def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+def response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The field that binds an answer to a schema."""
     return {
         "type": "json_schema",
         "json_schema": {

@@ -77,8 +77,10 @@ async def run_process(
     cwd: Path | None = None,
     timeout: float | None = None,
     max_stdout: int,
+    stdin: int | None = None,
 ) -> Completed:
-    """Run `argv` (found on `env`'s PATH) to its end, with an empty standard input.
+    """Run `argv` (found on `env`'s PATH) to its end; it reads the descriptor `stdin`, which stays
+    the caller's, or an empty standard input.
 
     After `timeout` seconds, after `max_stdout` bytes, or when this call is cancelled, the whole
     process group gets TERM, and KILL `GRACE_SECONDS` later. A second cancellation kills at once.
@@ -89,7 +91,7 @@ async def run_process(
     """
     child = _Child(asyncio.get_running_loop(), max_stdout)
     try:
-        child.start(argv, env, cwd)
+        child.start(argv, env, cwd, stdin)
         if timeout is not None:
             child.stop_after(timeout)
         try:
@@ -148,12 +150,18 @@ class _Child:
     def stdout(self) -> bytes:
         return b"".join(self._chunks)[: self._max_stdout]
 
-    def start(self, argv: list[str], env: Mapping[bytes, bytes], cwd: Path | None) -> None:
+    def start(
+        self,
+        argv: list[str],
+        env: Mapping[bytes, bytes],
+        cwd: Path | None,
+        stdin: int | None = None,
+    ) -> None:
         out_end = err_end = -1
         try:
             self._out, out_end = os.pipe()
             self._err, err_end = os.pipe()
-            self._pid = spawn(argv, env, cwd, out_end, err_end)
+            self._pid = spawn(argv, env, cwd, out_end, err_end, stdin=stdin)
         finally:
             for end in (out_end, err_end):
                 if end >= 0:

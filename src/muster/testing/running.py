@@ -1,0 +1,240 @@
+"""Checks a provider against the rules, several at once, each on a thread and a loop of its own.
+
+A provider that blocks, hangs or breaks its event loop harms one rule, not the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from muster.errors import MusterError, UsageError, nearest
+from muster.importing import describe_failure
+from muster.provider import ProviderError, ProviderRequest
+from muster.testing.environment import Environment
+from muster.testing.outcome import Outcome, Result, Rule
+from muster.testing.rules import RULES
+from muster.testing.subject import Subject, Way
+from muster.testing.trial import Trial, shown, word
+
+__all__ = ("AT_ONCE", "Run", "check_provider", "check_rule", "learned", "rules_named")
+
+AT_ONCE = 4
+LONGEST = 40.0
+"""Seconds for one rule; what takes longer hangs."""
+FIRST_QUESTION = "first-question"
+"""The `eval_case_id` of the question that finds out who calls the environment."""
+FIRST_QUESTION_SECONDS = 20.0
+STOP_SECONDS = 3.0
+
+T = TypeVar("T")
+
+_alone = threading.Lock()
+_running: set[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All results for one provider, in the order of the rules."""
+
+    subject: Subject
+    results: tuple[Result, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The rules that it breaks."""
+        return tuple(result for result in self.results if result.outcome.status == "failed")
+
+    def count(self, status: str) -> int:
+        """How many rules ended so."""
+        return sum(result.outcome.status == status for result in self.results)
+
+
+def rules_named(names: Iterable[str]) -> tuple[Rule, ...]:
+    """The rules with these ids, all of them without any.
+
+    Raises:
+        UsageError: there is no such rule.
+    """
+    wanted = list(names)
+    known = {rule.id: rule for rule in RULES}
+    for name in wanted:
+        if name not in known:
+            near = nearest(name, known)
+            hint = f" (near: {near[0]})" if near else ""
+            raise UsageError(f'no rule "{name}"{hint}')
+    return tuple(rule for rule in RULES if not wanted or rule.id in wanted)
+
+
+def check_provider(
+    subject: Subject,
+    rules: Sequence[Rule] = RULES,
+    *,
+    on_result: Callable[[Result], None] | None = None,
+) -> Run:
+    """Check one provider; `on_result` is called on other threads, as results come.
+
+    Raises:
+        MusterError: it cannot be made, or cannot answer a first question.
+    """
+    begun = time.perf_counter()
+    results: dict[str, Result] = {}
+
+    def one(rule: Rule) -> None:
+        result = check_rule(rule, subject)
+        results[rule.id] = result
+        if on_result is not None:
+            on_result(result)
+
+    try:
+        subject = learned(subject)
+        _all_at_once(one, [rule for rule in rules if not rule.alone])
+        for rule in rules:
+            if rule.alone:
+                one(rule)
+    except KeyboardInterrupt:
+        _stop_all()
+        raise
+    ordered = tuple(results[rule.id] for rule in rules)
+    return Run(subject, ordered, time.perf_counter() - begun)
+
+
+def learned(subject: Subject) -> Subject:
+    """The subject with what a first question finds out: who calls the environment, unless it says
+    so itself, and whether its answer repeats the question.
+
+    Raises:
+        MusterError: the provider cannot be made, or cannot answer.
+    """
+    with Environment(shape=subject.shape) as environment:
+        marker = word()
+        request = ProviderRequest(question=f"Are you ready, {marker}?", eval_case_id=FIRST_QUESTION)
+
+        async def ask() -> str:
+            async with Trial(FIRST_QUESTION, subject, environment) as trial:
+                async with asyncio.timeout(FIRST_QUESTION_SECONDS):
+                    return (await trial.provider.invoke(request)).text
+
+        text = _first_answer(subject, ask)
+        found: Way = "never"
+        if environment.calls:
+            found = "behind" if subject.relays else "itself"
+    way = subject.way or found
+    if way == "never" and marker in text:
+        return replace(subject, way=way, reflects=subject.reflects | {"question"})
+    return replace(subject, way=way)
+
+
+def _first_answer(subject: Subject, ask: Callable[[], Coroutine[Any, Any, str]]) -> str:
+    try:
+        return _on_thread(ask, FIRST_QUESTION_SECONDS + 5)
+    except MusterError:
+        raise
+    except (TimeoutError, _Hanging):
+        raise UsageError(
+            f"{subject.name} does not answer a first question: nothing came within "
+            f"{FIRST_QUESTION_SECONDS:g} s"
+        ) from None
+    except ProviderError as error:
+        raise UsageError(
+            f"{subject.name} does not answer a first question: {shown(error)}"
+        ) from error
+    except Exception as error:
+        raise UsageError(f"{subject.name} cannot be checked: {describe_failure(error)}") from error
+
+
+def check_rule(rule: Rule, subject: Subject) -> Result:
+    """Check one rule of a `learned` subject, in a fresh environment; rules that measure the process
+    wait for each other."""
+    begun = time.perf_counter()
+    if rule.alone:
+        with _alone:
+            outcome = _checked(rule, subject)
+    else:
+        outcome = _checked(rule, subject)
+    return Result(rule, outcome, time.perf_counter() - begun)
+
+
+def _checked(rule: Rule, subject: Subject) -> Outcome:
+    with Environment(shape=subject.shape) as environment:
+
+        async def check() -> Outcome:
+            async with Trial(rule.id, subject, environment) as trial:
+                return await rule.check(trial)
+
+        try:
+            return _on_thread(check, LONGEST)
+        except _Hanging:
+            return Outcome("failed", f"the check did not end within {LONGEST:g} s: a call hangs")
+        except Exception as error:
+            return Outcome("failed", f"raised {describe_failure(error)}")
+
+
+def _all_at_once(work: Callable[[Rule], None], rules: list[Rule]) -> None:
+    """Do it for each rule, a few at a time, on threads that can be left behind."""
+    waiting = deque(rules)
+
+    def run() -> None:
+        with suppress(IndexError, asyncio.CancelledError):
+            while True:
+                work(waiting.popleft())
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:
+        waiting.clear()  # interrupted: what has not begun does not begin
+
+
+def _on_thread(work: Callable[[], Coroutine[Any, Any, T]], seconds: float) -> T:
+    """Run `work` in an event loop of its own, on a thread that can be left behind.
+
+    Raises:
+        _Hanging: it takes longer.
+    """
+    done: Future[T] = Future()
+
+    async def watched() -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        running = (asyncio.get_running_loop(), task)
+        _running.add(running)
+        try:
+            return await work()
+        finally:
+            _running.discard(running)
+
+    def run() -> None:
+        try:
+            done.set_result(asyncio.run(watched()))
+        except BaseException as error:  # handed over, whatever it is
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="muster-rule", daemon=True).start()
+    if not wait((done,), seconds).done:
+        raise _Hanging
+    return done.result()
+
+
+def _stop_all() -> None:
+    """Cancel the checks under way, and give them a little time to end what they have started."""
+    for loop, task in list(_running):
+        loop.call_soon_threadsafe(task.cancel)
+    end = time.monotonic() + STOP_SECONDS
+    while _running and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+class _Hanging(Exception):
+    """It takes too long; the thread is left behind."""
