@@ -28,7 +28,10 @@ BENCHMARKS = (
     "cli_run",
     "cli_spawn",
     "large_suite",
+    "compare",
     "openai_client",
+    "stdio",
+    "serve",
     "teams",
 )
 SECONDS = 1800

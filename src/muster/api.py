@@ -95,7 +95,7 @@ class Evaluation:
     def passed(self) -> bool:
         """True when every planned result is there, without an error, and reached its threshold."""
         totals = self._run.outcome.totals
-        complete = self.status == "complete" and totals.count == self._run.planned
+        complete = self.status == "complete" and totals.count == self._run.expected
         return complete and not totals.errors and not totals.quality_failures
 
     def __len__(self) -> int:
@@ -140,6 +140,8 @@ async def aevaluate(
     timeout: float | None = None,
     case_timeout: float | None = None,
     max_retries: int | None = None,
+    judge: str | None = None,
+    stop_when: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     on_result: Callable[[CaseResult], None] | None = None,
 ) -> Evaluation:
@@ -178,6 +180,8 @@ async def aevaluate(
         timeout=timeout,
         case_timeout=case_timeout,
         max_retries=max_retries,
+        judge=judge,
+        stop_when=dict(stop_when) if stop_when is not None else None,
         output=Path(output) if output is not None else None,
     )
     suites = None
@@ -207,6 +211,8 @@ def evaluate(
     timeout: float | None = None,
     case_timeout: float | None = None,
     max_retries: int | None = None,
+    judge: str | None = None,
+    stop_when: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
     on_result: Callable[[CaseResult], None] | None = None,
 ) -> Evaluation:
@@ -225,6 +231,8 @@ def evaluate(
         timeout=timeout,
         case_timeout=case_timeout,
         max_retries=max_retries,
+        judge=judge,
+        stop_when=stop_when,
         output=output,
         on_result=on_result,
     )

@@ -168,7 +168,7 @@ def test_promptfoo(project: Project) -> None:
 def test_what_would_change_a_result_is_refused(project: Project) -> None:
     project.write(
         "promptfooconfig.yaml",
-        PROMPTFOO.replace("{type: icontains,", "{type: llm-rubric,"),
+        PROMPTFOO.replace("{type: icontains,", "{type: moderation,"),
     )
     project.write("prompts/one.txt", "Is {{capital}} the capital of {{country}}?\n")
     project.write("more.csv", "country,capital\nItaly,Rome\n")
@@ -176,7 +176,7 @@ def test_what_would_change_a_result_is_refused(project: Project) -> None:
     assert ended.code == 2
     where = ended.err.replace(f"{project.root}/", "")
     assert where.startswith("error: promptfooconfig.yaml:16:16: tests[0].assert[0].type: ")
-    assert "llm-rubric" in where
+    assert "moderation" in where
 
 
 def test_data_sets_of_every_kind_in_one_suite(project: Project) -> None:

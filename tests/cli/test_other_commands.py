@@ -9,6 +9,8 @@ import pytest
 import yaml
 from muster_project import Project
 
+from muster.cli.main import cli, main
+
 TARGETS = """
 targets:
   - {name: default, provider: echo, description: says it again}
@@ -219,3 +221,18 @@ def test_schemas_fit_what_users_write_and_get(project: Project) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(json.loads('{"test_id": "a"}'), schemas["result"])
     assert project.run("schema", "suites").code == 2
+
+
+def test_an_interrupt_that_a_library_passes_on_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pydantic makes an error of its own of Ctrl-C while it builds a model."""
+
+    def broken(**_: object) -> None:
+        raise RuntimeError("SchemaError: Error building serializer:\n  KeyboardInterrupt: ")
+
+    monkeypatch.setattr(cli, "main", broken)
+    with pytest.raises(SystemExit) as ended:
+        main(["run"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -122,7 +122,7 @@ def test_folders_and_scripts_that_lie_elsewhere(blog: Project) -> None:
         ("tests: [{name: a}]", 'input "topic" is required'),
         (
             "tests: [{name: a, team: blg, input: {topic: x}}]",
-            'team "blg" not found; available: [blog] (did you mean "blog"?)',
+            'tests[0].team: team "blg" not found; available: [blog] (did you mean "blog"?)',
         ),
         (
             "replies: [{tool_calls: [{tool: search}]}]\ntests: [{name: a, input: {topic: x}}]",
@@ -264,9 +264,9 @@ def test_live_tools_are_used(desk: Project) -> None:
     script = CALLS.replace("files__read: {json: [1, 2]}", "")
     desk.write("desk.test.yaml", script)
     ended = desk.run("test", "--live-tools")
-    # The server dies at once, so there is no such tool; the model is told, and goes on.
-    found = "steps.clerk.tools: expected [count, search, files__read], found [count, search]"
-    assert ended.out == f"FAIL  desk.yaml: desk\n      {found}\n0 passed, 1 failed\n"
+    # The server dies at once, so there is no such tool: it was called all the same, the model is
+    # told, and goes on.
+    assert (ended.code, ended.out) == (0, "pass  desk.yaml: desk\n1 passed, 0 failed\n")
     assert (desk.root / "started").exists()
 
 

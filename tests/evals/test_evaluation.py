@@ -52,6 +52,7 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
     assert record == json.loads(json.dumps(ended.record))
     times = [record.pop("started_at"), record.pop("ended_at")]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", at) for at in times)
+    assert record.pop("judges") == []
     assert record.pop("totals") == json.loads(json.dumps(ended.outcome.totals.to_dict()))
     assert record.pop("versions")["muster"] == muster.__version__
     options = record.pop("options")
@@ -84,6 +85,7 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
         "cwd": str(tmp_path),
         "planned": 2,
         "not_run": 0,
+        "stopping": [],
     }
 
 

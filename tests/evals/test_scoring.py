@@ -190,7 +190,7 @@ def test_a_mapping_with_reason_assertions_and_details() -> None:
 # --- async ---------------------------------------------------------------------------------------
 
 
-async def test_sync_and_async_graders_are_asked_in_order_one_at_a_time() -> None:
+async def test_graders_are_asked_in_order_and_async_ones_wait_side_by_side() -> None:
     asked: list[str] = []
 
     def sync(name: str) -> BoundGrader:
@@ -214,7 +214,7 @@ async def test_sync_and_async_graders_are_asked_in_order_one_at_a_time() -> None
     pending = grade_all([sync("a"), slow("b", 0.5), sync("c"), slow("d", {"score": 0.5})], CONTEXT)
     assert isinstance(pending, Awaitable)
     found = await pending
-    assert asked == ["a", "b starts", "b ends", "c", "d starts", "d ends"]
+    assert asked == ["a", "c", "b starts", "d starts", "b ends", "d ends"]
     assert found.score == 0.75
     assert [row.name for row in found.rows] == ["a", "b", "c", "d"]
 

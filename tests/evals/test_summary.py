@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,6 +57,9 @@ def drawn(draw: st.DrawFn) -> CaseResult:
         token_usage=draw(st.none() | usages),
         cost_usd=draw(st.none() | st.floats(0, 5)),
         duration_ms=draw(st.none() | st.floats(0, 1e5)),
+        judge_calls=draw(st.integers(0, 2)),
+        judge_token_usage=draw(st.none() | usages),
+        judge_cost_usd=draw(st.none() | st.floats(0, 5)),
     )
 
 
@@ -91,6 +95,26 @@ def test_sums_are_those_of_the_results(results: list[CaseResult]) -> None:
     assert sum(part["count"] for part in totals.to_dict()["suites"]) == len(results)
 
 
+def summed(usages: list[dict[str, int]]) -> dict[str, int] | None:
+    names = ("input", "output", "cached", "reasoning")
+    told = {
+        name: sum(usage.get(name, 0) for usage in usages)
+        for name in names
+        if any(name in usage for usage in usages)
+    }
+    return told or None
+
+
+def mean_interval(scores: list[float]) -> tuple[float, float]:
+    """Student's, within [0, 1]; Wilson's for zeros and ones, and where no spread was seen."""
+    n, centre = len(scores), math.fsum(scores) / len(scores)
+    error = float(scipy.stats.sem(scores)) if n > 1 else 0.0
+    if set(scores) <= {0.0, 1.0} or error < 1e-12:
+        return wilson_interval(min(math.fsum(scores), n), n)
+    low, high = scipy.stats.t.interval(0.95, n - 1, centre, error)
+    return max(float(low), 0.0), min(float(high), 1.0)
+
+
 def check_target(target: TargetTotals, results: list[CaseResult]) -> None:
     judged = [result for result in results if result.execution_status != ERROR]
     passed = sum(result.passed for result in judged)
@@ -107,14 +131,14 @@ def check_target(target: TargetTotals, results: list[CaseResult]) -> None:
         "errors_by_kind": dict(kinds),
         "mean_score": pytest.approx(math.fsum(r.score or 0 for r in judged) / n) if n else None,
         "pass_rate": passed / n if n else None,
-        "pass_rate_interval": list(wilson_interval(passed, n)) if n else None,
-        "token_usage": {
-            name: sum(usage.get(name, 0) for usage in usages)
-            for name in ("input", "output", "cached", "reasoning")
-            if any(name in usage for usage in usages)
-        }
-        if usages
+        "pass_rate_interval": pytest.approx(wilson_interval(passed, n)) if n else None,
+        "mean_score_interval": pytest.approx(mean_interval([r.score or 0.0 for r in judged]))
+        if n
         else None,
+        "clusters": n,
+        "pass_k": [],
+        "variance": None,
+        "token_usage": summed(usages),
         "cost_usd": total([result.cost_usd for result in results]),
         "results_without_cost": sum(result.cost_usd is None for result in judged),
         "latency_ms": {
@@ -122,6 +146,11 @@ def check_target(target: TargetTotals, results: list[CaseResult]) -> None:
             "p95": pytest.approx(percentile(times, 0.95)) if times else None,
         },
         "answered_by_fallback": sum(result.target_used == "other" for result in results),
+        "judge_calls": sum(result.judge_calls for result in results),
+        "judge_token_usage": summed(
+            [r.judge_token_usage for r in results if r.judge_calls and r.judge_token_usage]
+        ),
+        "judge_cost_usd": total([r.judge_cost_usd for r in results if r.judge_calls]),
     }
 
 
@@ -202,11 +231,12 @@ def test_repeats_that_always_agree_count_as_one_try() -> None:
 
 
 def cluster_interval(passes: list[int], of: int) -> tuple[float, float]:
-    """By the textbook: SE² of the mean over cases, then the size that has it."""
+    """By the textbook: SE² of the mean over cases, then the size that has it; less of few."""
     means = [passed / of for passed in passes]
     k, p = len(means), sum(means) / len(means)
-    variance_of_mean = sum((mean - p) ** 2 for mean in means) / (k - 1) / k
-    size = min(p * (1 - p) / variance_of_mean, k * of)
+    size = p * (1 - p) / (scipy.stats.sem(means) ** 2)
+    shrunk = size * (scipy.stats.norm.ppf(0.975) / scipy.stats.t.ppf(0.975, k - 1)) ** 2
+    size = max(min(shrunk, k * of), min(size, k))
     return wilson_interval(p * size, size)
 
 
@@ -233,7 +263,7 @@ def test_repeats_that_vary_within_cases_tell_more_than_one_try_each() -> None:
     assert width[4, 4, 0, 0] > width[3, 3, 1, 1] > width[2, 2, 2, 3]
 
 
-def test_prompts_and_suites_are_cases_of_their_own() -> None:
+def test_suites_have_cases_of_their_own_and_prompts_share_theirs() -> None:
     good = [make_result(name, repeat=n) for name in "ab" for n in range(2)]
 
     def interval(**fields: Any) -> tuple[float, float] | None:
@@ -241,9 +271,10 @@ def test_prompts_and_suites_are_cases_of_their_own() -> None:
         return totals_of(*good, *bad, repeated=True).targets["t"].interval
 
     apart = cluster_interval([2, 2, 0], 2)
-    for fields in ({"prompt": "p"}, {"suite": "other"}, {"eval_path": "e"}):
+    for fields in ({"suite": "other"}, {"eval_path": "e"}):
         assert interval(**fields) == pytest.approx(apart)
-    assert interval() != pytest.approx(apart)
+    # One question put in two ways is not two questions.
+    assert interval(prompt="p") == interval()
 
 
 # --- failures worth a look ------------------------------------------------------------------------

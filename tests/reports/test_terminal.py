@@ -51,10 +51,10 @@ def test_the_whole_summary() -> None:
     text = shown(*results, targets=("t", "second"), planned=9, status="timed_out", folder=Path("r"))
     assert text == (
         """\
-target  results   mean     pass rate    95 % interval  errors  tokens      cost     p50     p95
-──────  ───────  ─────  ────────────  ───────────────  ──────  ──────  ────────  ──────  ──────
-t             4  0.750   66.7% (2/3)   [20.8%, 93.9%]       1   12.3k  $0.0325+  2.0 ms  2.9 ms
-second        3  1.000  100.0% (1/1)  [20.7%, 100.0%]       2       –         –  12.0 s  12.0 s
+target  results   mean   95 % interval     pass rate    95 % interval  errors  tokens      cost     p50     p95
+──────  ───────  ─────  ──────────────  ────────────  ───────────────  ──────  ──────  ────────  ──────  ──────
+t             4  0.750  [0.000, 1.000]   66.7% (2/3)   [20.8%, 93.9%]       1   12.3k  $0.0325+  2.0 ms  2.9 ms
+second        3  1.000  [0.207, 1.000]  100.0% (1/1)  [20.7%, 100.0%]       2       –         –  12.0 s  12.0 s
 
 errors by kind
   t: 1 × timeout
@@ -72,7 +72,7 @@ note: answers of second that came from a fallback target: 1
 
 not run: 2 of 9 results (the time for the run was up)
 
-results: r"""
+results: r"""  # noqa: E501
     )
 
 

@@ -278,7 +278,8 @@ def _describe(plan: Plan, as_json: bool) -> str:
         list(rows[0]), [[str(value) for value in row.values()] for row in rows], right_from=3
     )
     left_out = [f"left out: {line}" for line in plan.skipped]
-    return "\n".join([table, "", f"{total} calls, retries not counted; none was made", *left_out])
+    others = "retries and judges" if any(job.judges for job in plan.jobs) else "retries"
+    return "\n".join([table, "", f"{total} calls, {others} not counted; none was made", *left_out])
 
 
 def _json(data: dict[str, Any]) -> str:

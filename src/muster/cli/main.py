@@ -18,14 +18,30 @@ __all__ = ("cli", "main")
 
 _COMMANDS = {
     "eval": ("muster.cli.eval:eval_command", "Measure targets on suites of cases."),
+    "report": ("muster.cli.report:report_command", "Report on runs: HTML, JUnit, Markdown, CSV."),
+    "compare": ("muster.cli.compare:compare_command", "Compare runs, or targets, case by case."),
+    "trend": ("muster.cli.trend:trend_command", "Show how a suite's last runs went, with slope."),
+    "baseline": ("muster.cli.baseline:baseline", "Keep a run as what later ones must reach."),
+    "power": ("muster.cli.power:power_command", "Tell how many cases a difference needs."),
     "run": ("muster.cli.run:run_command", "Run a team of agents."),
     "retry": ("muster.cli.run:retry", "Run the failed steps of a run again."),
     "test": ("muster.cli.test:test_command", "Run the unit tests of teams, offline."),
     "graph": ("muster.cli.graph:graph", "Draw a team: Mermaid or SVG."),
+    "judge": ("muster.cli.judge:judge", "Measure a judge, or let it compare two targets."),
     "init": ("muster.cli.init:init", "Make a project that runs at once, offline."),
+    "new": ("muster.cli.new:new", "Make a provider, grader, tool, suite or team of your own."),
     "validate": ("muster.cli.validate:validate", "Check suites and targets without a call."),
     "targets": ("muster.cli.targets:targets", "List, show and check targets."),
+    "check": ("muster.cli.check:check", "Check a provider against the rules it must keep."),
     "providers": ("muster.cli.providers:providers", "List providers and where they come from."),
+    "serve-provider": (
+        "muster.cli.serve_provider:serve_provider",
+        "Let other programs use targets: stdio, OpenAI-compatible HTTP, MCP.",
+    ),
+    "proxy": (
+        "muster.cli.proxy:proxy",
+        "Record, replay and disturb the traffic of any client with a provider.",
+    ),
     "up": ("muster.cli.up:up", "Serve the events of a file: cron, webhooks, ends of runs."),
     "runs": ("muster.cli.runs:runs", "List, show, watch, cancel and export runs of teams."),
     "approve": ("muster.cli.approve:approve", "Answer a step that waits for a person."),
@@ -121,6 +137,9 @@ def _run(arguments: list[str], debug: bool) -> int:
         click.echo(f"error: {_masked(str(error))}", err=True)
         return error.exit_code
     except Exception as error:
+        if "KeyboardInterrupt" in str(error):  # pydantic passes it on as an error of its own
+            click.echo("interrupted", err=True)
+            return 130
         if debug:
             raise
         if isinstance(error, OSError) and error.filename is not None:

@@ -13,6 +13,7 @@ __all__ = (
     "FILE",
     "FOLDER",
     "budget_option",
+    "guard_options",
     "json_option",
     "lenient_option",
     "safe_option",
@@ -107,3 +108,29 @@ def timeout_option(bounded: str, default: float | None = None) -> Callable[[C], 
 def budget_option(help: str) -> Callable[[C], C]:
     """`--budget-usd`."""
     return click.option("--budget-usd", type=ABOVE_ZERO, metavar="USD", help=help)
+
+
+guard_options = together(
+    click.option(
+        "--allow-host",
+        "allow_hosts",
+        multiple=True,
+        metavar="NAME",
+        help="A name under which HTTP requests may come, beside localhost.",
+    ),
+    click.option(
+        "--max-connections",
+        type=click.IntRange(min=1),
+        default=1000,
+        show_default=True,
+        help="HTTP connections; beyond them the longest idle one is closed.",
+    ),
+    click.option(
+        "--max-requests",
+        type=click.IntRange(min=1),
+        default=256,
+        show_default=True,
+        help="HTTP requests under way at a time.",
+    ),
+)
+"""Bounds of the HTTP server, in its own words: its refusals name these options."""

@@ -53,18 +53,23 @@ def open_view(team: Team, masker: Masker, *, watch: bool) -> View:
 
 
 class _PlainView:
-    """Lines in the order in which things happen; warnings in any case."""
+    """Lines in the order in which things happen; warnings in any case. Who reads them may go away:
+    the run is not ended by that."""
 
     def __init__(self, masker: Masker, *, watch: bool) -> None:
         self._masker = masker
         self._watch = watch
+        self._is_read = True
 
     def on_event(self, event: RunEvent) -> None:
-        if event.kind == "warning" or self._watch:
+        if (event.kind == "warning" or self._watch) and self._is_read:
             out = sys.__stdout__ if self._watch else sys.stderr
             shown = replace(event, text=self._masker.mask(event.text))
-            for line in event_lines(shown):
-                print(line, file=out, flush=True)
+            try:
+                for line in event_lines(shown):
+                    print(line, file=out, flush=True)
+            except OSError:
+                self._is_read = False
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from muster.cli.options import ABOVE_ZERO, safe_option, targets_option
+from muster.cli.options import ABOVE_ZERO, guard_options, safe_option, targets_option
 from muster.cli.signals import on_signals
 from muster.config.environment import load_environment
 from muster.config.project import find_project
@@ -46,27 +46,7 @@ MEGABYTE = 2**20
     help=f"What HTTP clients send as their key. Better: ${TOKEN_VARIABLE}. Default: a new one.",
 )
 @click.option("--no-token", is_flag=True, help="Answer every program on this machine.")
-@click.option(
-    "--allow-host",
-    "allow_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="A name under which HTTP requests may come, beside localhost.",
-)
-@click.option(
-    "--max-connections",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    help="HTTP connections; beyond them the longest idle one is closed.",
-)
-@click.option(
-    "--max-requests",
-    type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
-    help="HTTP requests under way at a time.",
-)
+@guard_options
 @click.option(
     "--max-body",
     type=ABOVE_ZERO,

@@ -43,6 +43,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     criteria: str | None = None
     graders: tuple[BoundGrader, ...] = ()
     """The test's own, then the suite's."""
+    judge_target: str | None = None
+    """The target that judges, where an assertion names none: the test's, else the suite's."""
+    judge_prompt: str | None = None
+    """The template of what judges are asked, where an assertion has none."""
     threshold: float = DEFAULT_THRESHOLD
     repeat: int = 1
     timeout_seconds: float | None = None
@@ -53,6 +57,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     vars: Mapping[str, Any] = msgspec.field(default_factory=lambda: _EMPTY)
     metadata: Mapping[str, Any] = msgspec.field(default_factory=lambda: _EMPTY)
     tags: tuple[str, ...] = ()
+    cluster: str | None = None
+    """What it shares with other cases, so that they are not independent: a text, a source."""
     category: str | None = None
     conversation_id: str | None = None
     depends_on: tuple[str, ...] = ()
@@ -107,8 +113,14 @@ class Suite(msgspec.Struct, kw_only=True):
     skipped: tuple[str, ...] = ()
     """With `--skip-invalid`: one line for each test left out, naming it and why."""
     warnings: tuple[str, ...] = ()
+    stop_when: Mapping[str, Any] | None = None
+    """When enough is known; see `stopping`."""
+    has_clusters: bool = False
+    """Some case names a cluster."""
     dependencies: frozenset[str] = frozenset()
     """Ids that some case depends on: the runner must remember how they ended."""
+    judges: frozenset[str | None] = frozenset()
+    """Targets that graders ask; `None`: the one that the run says."""
     inline_targets: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     """Targets that the suite itself defines (v5 `providers` entries with a spec), as raw
     `targets.yaml` entries by name."""

@@ -17,6 +17,7 @@ from muster.evals.plan import EvalOptions, Plan, PlannedJob
 from muster.evals.provenance import git_commit, versions
 from muster.evals.results import (
     RESULTS_FILE,
+    CaseResult,
     ResultsWriter,
     run_lock,
     write_run,
@@ -31,6 +32,7 @@ from muster.evals.runner import (
     RunLimits,
     run_jobs,
 )
+from muster.evals.scope import RunScope
 from muster.evals.summary import RunTotals
 
 __all__ = ("Evaluation", "run")
@@ -43,6 +45,11 @@ class Evaluation(msgspec.Struct):
     outcome: Outcome
     planned: int
     record: dict[str, Any]
+
+    @property
+    def expected(self) -> int:
+        """Results that a full run has, without those that `stop_when` saved."""
+        return self.planned - self.outcome.saved
 
 
 async def run(
@@ -68,6 +75,7 @@ async def run(
     folder = resume if resume is not None else _new_folder(plan)
     with run_lock(folder):
         totals = RunTotals(plan.targets, repeated=plan.results > sum(j.cases for j in plan.jobs))
+        totals.judges.root = plan.project.root
         record = _record(plan, folder)
         earlier = Earlier()
         if resume is not None:
@@ -99,17 +107,26 @@ async def _complete(
 ) -> None:
     options, record = plan.options, evaluation.record
     totals = evaluation.outcome.totals
-    writer = ResultsWriter(evaluation.folder, _masker(plan))
+    instruments, masker = plan.instruments, _masker(plan)
+    writer = ResultsWriter(evaluation.folder, masker)
+    scope = RunScope()
+
+    def write(result: CaseResult) -> CaseResult:
+        instruments.check()
+        return writer.write(result)
+
     try:
+        instruments.start(evaluation.folder, masker)
         evaluation.outcome = await run_jobs(
-            [_job(job, options) for job in plan.jobs],
-            writer.write,
+            [_job(job, options, scope) for job in plan.jobs],
+            write,
             totals=totals,
             limits=RunLimits(options.timeout, options.budget_usd, options.fail_on_error),
             observer=observer,
             earlier=earlier,
         )
-        if totals.count == plan.results and evaluation.outcome.status == "timed_out":
+        saved = evaluation.outcome.saved
+        if totals.count + saved == plan.results and evaluation.outcome.status == "timed_out":
             evaluation.outcome.status = "complete"  # the last result came with the bell
     except asyncio.CancelledError:
         task = asyncio.current_task()
@@ -117,15 +134,19 @@ async def _complete(
             raise
         task.uncancel()
     finally:
+        instruments.close()
         writer.close()
         record["status"] = evaluation.outcome.status
         record["ended_at"] = _now()
         record["totals"] = totals.to_dict()
-        record["not_run"] = plan.results - totals.count
+        record["judges"] = totals.judges.to_list()
+        record["not_run"] = plan.results - totals.count - evaluation.outcome.saved
+        record["stopping"] = [report.to_dict() for report in evaluation.outcome.stopping]
         write_run(evaluation.folder, record)
+        await scope.aclose()
 
 
-def _job(job: PlannedJob, options: EvalOptions) -> Job:
+def _job(job: PlannedJob, options: EvalOptions, scope: RunScope) -> Job:
     workers = options.workers or job.suite.max_concurrency or job.target.workers or DEFAULT_WORKERS
     return Job(
         suite=job.suite,
@@ -139,6 +160,11 @@ def _job(job: PlannedJob, options: EvalOptions) -> Job:
         threshold=options.threshold,
         case_timeout=options.case_timeout,
         eval_path=job.eval_path,
+        judges=job.judges,
+        scope=scope,
+        cases=job.cases,
+        results=job.results,
+        stop_when=job.stop_when,
     )
 
 
@@ -203,7 +229,9 @@ def _record(plan: Plan, folder: Path) -> dict[str, Any]:
         "options": msgspec.to_builtins(options, enc_hook=str),
         "planned": plan.results,
         "not_run": None,
+        "stopping": [],
         "totals": None,
+        "judges": [],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
@@ -14,8 +15,11 @@ import msgspec
 from muster.evals.case import Case, Turn
 from muster.evals.conversation import history_after, make_request, shown_input
 from muster.evals.graders.base import BoundGrader, GradeContext
+from muster.evals.judging import CaseJudges, Judges
 from muster.evals.results import EXECUTION_ERROR, OK, QUALITY_FAILURE, CaseResult
+from muster.evals.scope import RunScope
 from muster.evals.scoring import Graded, aggregate_turns, grade_all
+from muster.exchange import OCCASION, Occasion
 from muster.importing import describe_failure
 from muster.provider import (
     Message,
@@ -42,6 +46,11 @@ class Item(msgspec.Struct, frozen=True):
     threshold: float
     timeout: float | None
     cwd: Path | None
+    judges: Judges | None = None
+    place: int = 0
+    """In the order of the suite's cases, where that is shuffled."""
+    scope: RunScope | None = None
+    """What graders keep while the run lasts."""
 
 
 class _CaseFailed(Exception):
@@ -64,8 +73,12 @@ class _Record(msgspec.Struct):
     target_used: str | None = None
     response: ProviderResponse | None = None
     messages: Sequence[Message] = ()
+    asked: tuple[Message, ...] = ()
     turns: list[dict[str, Any]] | None = None
     scores: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    judges: CaseJudges | None = None
+    asked_before: dict[bytes, int] = msgspec.field(default_factory=dict)
+    """Kept by the response cache."""
     call_began: float | None = None
     """While a call is under way: `time.perf_counter()` of its beginning."""
 
@@ -94,6 +107,8 @@ class _Record(msgspec.Struct):
 async def execute(item: Item, provider: Provider) -> CaseResult:
     """Run one case; whatever goes wrong is in the result. Only cancellation passes through."""
     record = _Record()
+    if item.judges is not None:
+        record.judges = item.judges.for_case(item.case.judge_target)
     run = _converse if item.case.turns else _ask_once
     try:
         if item.timeout is None:
@@ -119,7 +134,7 @@ async def _ask_once(item: Item, provider: Provider, record: _Record) -> float:
     case = item.case
     response = await _invoke(item, provider, case.input, record)
     record.messages = response.output
-    graded = await _grade(item, case.graders, case.expected_output, response, record.duration_ms)
+    graded = await _grade(item, case.graders, case.expected_output, record, record.duration_ms)
     record.scores = [row.to_dict() for row in graded.rows]
     return _score_of(graded)
 
@@ -128,6 +143,7 @@ async def _converse(item: Item, provider: Provider, record: _Record) -> float:
     """A multi-turn case: each turn sees what was said before; a broken turn is an error."""
     case = item.case
     history = case.input
+    answers: list[ProviderResponse] = []
     scores: list[float] = []
     record.turns = rows = []
     stopped = False
@@ -140,28 +156,50 @@ async def _converse(item: Item, provider: Provider, record: _Record) -> float:
             continue
         asked = history_after(history, case.window_size) + turn.input
         response = await _invoke(item, provider, asked, record)
+        answers.append(response)
         history = (*history, *turn.input, *response.output)
         record.messages = history
         row["output"] = response.text
-        score = await _grade_turn(item, turn, response, row)
+        score = await _grade_turn(item, turn, record, row)
         if score is not None:
             scores.append(score)
             stopped = score < item.threshold and case.on_turn_failure == "stop"
-    if case.graders and record.response is not None:
-        graded = await _grade(
-            item, case.graders, case.expected_output, record.response, record.duration_ms
-        )
+    if case.graders and answers:
+        record.response = _together(answers, record.duration_ms)
+        graded = await _grade(item, case.graders, case.expected_output, record, record.duration_ms)
         record.scores = [score_row.to_dict() for score_row in graded.rows]
         scores.append(_score_of(graded))
     return aggregate_turns(scores, case.aggregation)
 
 
-async def _grade_turn(
-    item: Item, turn: Turn, response: ProviderResponse, row: dict[str, Any]
-) -> float | None:
-    if not turn.graders:
+def _together(answers: Sequence[ProviderResponse], duration_ms: float) -> ProviderResponse:
+    """What a conversation as a whole is judged by: all that was answered, and what it took; what is
+    not known of one turn is not known of the whole."""
+    last = answers[-1]
+    usages = [answer.token_usage for answer in answers]
+    costs = [answer.cost_usd for answer in answers]
+    usage: TokenUsage | None = None
+    if None not in usages:
+        for one in usages:
+            usage = one + usage if one is not None else usage
+    return ProviderResponse(
+        tuple(message for answer in answers for message in answer.output),
+        token_usage=usage,
+        cost_usd=None if None in costs else math.fsum(cost for cost in costs if cost is not None),
+        duration_ms=duration_ms,
+        raw=last.raw,
+        finish_reason=last.finish_reason,
+        model=last.model,
+        target_used=last.target_used,
+        attempts=last.attempts,
+    )
+
+
+async def _grade_turn(item: Item, turn: Turn, record: _Record, row: dict[str, Any]) -> float | None:
+    if not turn.graders or record.response is None:
         return None
-    graded = await _grade(item, turn.graders, turn.expected_output, response, response.duration_ms)
+    duration = record.response.duration_ms
+    graded = await _grade(item, turn.graders, turn.expected_output, record, duration)
     row["scores"] = [score.to_dict() for score in graded.rows]
     row["score"] = score = _score_of(graded)
     return score
@@ -177,6 +215,8 @@ async def _invoke(
     item: Item, provider: Provider, messages: tuple[Message, ...], record: _Record
 ) -> ProviderResponse:
     request = make_request(item.case, messages, item.repeat, cwd=item.cwd)
+    record.asked = messages
+    OCCASION.set(_occasion(item, record))
     record.call_began = start = time.perf_counter()
     try:
         response = await provider.invoke(request)
@@ -198,19 +238,40 @@ async def _invoke(
     return response
 
 
+def _occasion(item: Item, record: _Record) -> Occasion:
+    case = item.case
+    return Occasion(
+        suite=case.suite,
+        eval_path=item.eval_path,
+        test_id=case.id,
+        prompt=case.prompt,
+        target=item.target,
+        repeat=item.repeat,
+        turn=len(record.turns) - 1 if record.turns else 0,
+        seen=record.asked_before,
+    )
+
+
 async def _grade(
     item: Item,
     graders: Sequence[BoundGrader],
     expected: tuple[Message, ...],
-    response: ProviderResponse,
+    record: _Record,
     duration_ms: float | None,
 ) -> Graded:
+    response = record.response
+    assert response is not None
     context = GradeContext(
         output=response.text,
         case=item.case,
         response=response,
         expected_output=expected,
+        asked=record.asked,
         duration_ms=duration_ms,
+        judges=record.judges,
+        target=item.target,
+        threshold=item.threshold,
+        scope=item.scope,
     )
     graded = grade_all(graders, context, item.threshold)
     return graded if isinstance(graded, Graded) else await graded
@@ -250,15 +311,29 @@ def _result(
         attempts=record.attempts,
         token_usage=record.usage.to_dict() if record.usage is not None else None,
         cost_usd=record.cost_usd,
+        **_judging(record.judges),
         duration_ms=round(record.duration_ms, 3) if record.attempts else None,
         started_at=record.started_at,
         prompt=case.prompt,
         eval_path=item.eval_path,
         category=case.category,
+        cluster=case.cluster,
         conversation_id=case.conversation_id,
         tags=list(case.tags),
         metadata=dict(case.metadata),
     )
+
+
+def _judging(judges: CaseJudges | None) -> dict[str, Any]:
+    """What the judges of the case took; nothing when none was asked."""
+    if judges is None or not judges.calls:
+        return {}
+    usage = judges.token_usage
+    return {
+        "judge_calls": judges.calls,
+        "judge_token_usage": usage.to_dict() if usage is not None else None,
+        "judge_cost_usd": judges.cost_usd,
+    }
 
 
 async def _in_time(work: Coroutine[Any, Any, float], seconds: float) -> float:

@@ -5,26 +5,38 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from muster.capabilities import capabilities_of
 from muster.config.environment import load_environment
 from muster.config.project import Project, find_project
 from muster.config.targets import TargetCatalog, load_catalog
 from muster.errors import UsageError
 from muster.evals.case import Case, Suite
+from muster.evals.conversation import make_request
 from muster.evals.graders import graders
+from muster.evals.instruments import Instruments, as_judge
+from muster.evals.judging import Judges, describe_judge
+from muster.evals.recording import Recorder
 from muster.evals.selection import Selection
+from muster.evals.stopping import StopWhen, checked_rule
 from muster.evals.suites.discovery import find_suites
 from muster.evals.suites.load import load_suite
 from muster.provider import Provider
 from muster.providers import providers
 from muster.target import ResolvedTarget
 from muster.targets import OpenTarget, Overrides, TargetPool
+from muster.wrappers.capability import CapabilityCheck
 
 __all__ = ("EvalOptions", "Plan", "PlannedJob", "Workspace", "prepare")
+
+
+LOOKED_AT = 1000
+"""So many cases of a suite are held against what its targets can do, before the run begins."""
 
 
 class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +57,12 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
     case_timeout: float | None = None
     """Seconds for each case."""
     max_retries: int | None = None
+    judge: str | None = None
+    """The target that judges where neither suite nor target names one."""
+    stop_when: dict[str, Any] | None = None
+    """Instead of the suites' own; empty: none stops early."""
+    record: bool = False
+    """Keep every exchange with a provider."""
     output: Path | None = None
     fail_on_error: bool = False
     safe: bool = False
@@ -69,9 +87,16 @@ class PlannedJob(msgspec.Struct):
     target: OpenTarget
     workspace: Workspace
     selected: Callable[[Case], bool]
+    judges: Judges | None = None
     cases: int = 0
     results: int = 0
     calls: int = 0
+    stop_when: StopWhen | None = None
+
+    @property
+    def suite_key(self) -> str:
+        """What tells the suite from the others of the run."""
+        return self.eval_path or self.suite.name
 
 
 class Plan(msgspec.Struct):
@@ -84,6 +109,8 @@ class Plan(msgspec.Struct):
     cwd: Path
     warnings: list[str] = msgspec.field(default_factory=list)
     skipped: list[str] = msgspec.field(default_factory=list)
+    instruments: Instruments = msgspec.field(default_factory=Instruments)
+    """What watches the calls; starts with the run."""
 
     @property
     def results(self) -> int:
@@ -164,6 +191,7 @@ class _PlanBuilder:
         self.skipped: list[str] = []
         self.workspaces: dict[tuple[Any, ...], Workspace] = {}
         self.first_project: Project | None = None
+        self.instruments = Instruments(recorder=Recorder() if options.record else None)
 
     def add_file(self, path: Path) -> None:
         """Load and check the suite at `path`, and plan it on its targets."""
@@ -203,7 +231,10 @@ class _PlanBuilder:
         others = () if self.options.targets else suite.case_targets
         for name in dict.fromkeys([*general, *others]):
             selected = self._selected(suite, name, general, predicate)
-            job = PlannedJob(suite, eval_path, self._open(name, workspace), workspace, selected)
+            opened = self._open(name, workspace)
+            _check_capabilities(suite, opened, selected)
+            judges = self._judges(suite, opened, workspace)
+            job = PlannedJob(suite, eval_path, opened, workspace, selected, judges)
             self._count(job)
             if job.cases:
                 self.jobs.append(job)
@@ -213,7 +244,35 @@ class _PlanBuilder:
         if provider is None:
             return workspace.pool.open(name)
         resolved = ResolvedTarget(name=name, provider=type(provider).__name__)
-        return OpenTarget(name, resolved, provider, None)
+        try:
+            capabilities = capabilities_of(provider)
+        except ValueError as error:
+            raise UsageError(f'target "{name}": {error}') from None
+        if capabilities.refuses:
+            provider = CapabilityCheck(provider, capabilities, name)
+        if self.instruments:
+            watched = self.instruments.each_try(provider, resolved)
+            provider = self.instruments.whole(watched, resolved, capabilities)
+        return OpenTarget(name, resolved, provider, None, capabilities)
+
+    def _judges(self, suite: Suite, target: OpenTarget, workspace: Workspace) -> Judges | None:
+        """Whom the suite's graders ask on `target`; that they are there is found out now."""
+        if not suite.judges:
+            return None
+        default = target.resolved.judge_target or self.options.judge
+        for name in sorted(suite.judges, key=str):
+            if (judge := name or default) is None:
+                raise UsageError(f"{suite.path or suite.name}: {describe_judge()}")
+            self._open(judge, workspace)
+
+        def open_judge(name: str) -> Provider:
+            return self._open(name, workspace).provider
+
+        return Judges(
+            as_judge(open_judge) if self.instruments else open_judge,
+            default,
+            lambda name: self._open(name, workspace).capabilities,
+        )
 
     def finish(self) -> Plan:
         """The plan. Raises `UsageError` when nothing is left to run."""
@@ -222,6 +281,7 @@ class _PlanBuilder:
         assert self.first_project is not None
         for workspace in self.workspaces.values():
             self._warn(workspace.catalog.warnings)
+        self._set_stop_when()
         return Plan(
             self.options,
             self.jobs,
@@ -230,7 +290,29 @@ class _PlanBuilder:
             self.here,
             list(self.warnings),
             self.skipped,
+            self.instruments,
         )
+
+    def _set_stop_when(self) -> None:
+        """When each suite stops early. Raises `UsageError` where that cannot be."""
+        for suite in {id(job.suite): job.suite for job in self.jobs}.values():
+            asked = self.options.stop_when
+            data = suite.stop_when if asked is None else asked
+            if not data:
+                continue
+            jobs = [job for job in self.jobs if job.suite is suite]
+            where = f"{suite.path or suite.name}: stop_when"
+            rule = checked_rule(data, where)
+            names = [job.target.name for job in jobs]
+            for name in rule.compare or ():
+                if name not in names:
+                    raise UsageError(
+                        f'{where}: compares "{name}", but the run asks {", ".join(names)}'
+                    )
+            if (why := _why_no_stopping(suite, self.options)) is not None:
+                raise UsageError(f"{where}: {why}")
+            for job in jobs:
+                job.stop_when = rule
 
     def _why_nothing(self) -> str:
         asked = self.options.selection
@@ -260,7 +342,7 @@ class _PlanBuilder:
             registry = providers.for_project(project.provider_folders, safe=options.safe)
             self._warn(registry.failures)
             overrides = Overrides(workers=options.workers, max_retries=options.max_retries)
-            pool = TargetPool(catalog, registry, overrides)
+            pool = TargetPool(catalog, registry, overrides, self.instruments or None)
             workspace = self.workspaces[key] = Workspace(project, env, catalog, pool)
         return workspace
 
@@ -306,6 +388,31 @@ class _PlanBuilder:
                 job.cases += 1
                 job.results += repeat
                 job.calls += repeat * max(1, len(case.turns))
+
+
+def _check_capabilities(suite: Suite, target: OpenTarget, selected: Callable[[Case], bool]) -> None:
+    """Raise `UsageError` for a case that asks for what the target says that it does not have. Only
+    the first cases are looked at: the others are found out when it is their turn."""
+    if target.resolved.fallback_targets or not target.capabilities.refuses:
+        return
+    for case in islice(suite.cases(), LOOKED_AT):
+        if not selected(case):
+            continue
+        messages = (*case.input, *(message for turn in case.turns for message in turn.input))
+        request = make_request(case, messages, 0)
+        if (why := target.refusal(request)) is not None:
+            raise UsageError(f'{suite.path or suite.name}: case "{case.id}": {why}')
+
+
+def _why_no_stopping(suite: Suite, options: EvalOptions) -> str | None:
+    """Why the cases of a suite cannot be taken in any order, as independent ones."""
+    if suite.has_clusters:
+        return "cases that share a cluster are not independent, which its bounds need"
+    if suite.dependencies:
+        return "cases that depend on others cannot run in any order, which its bounds need"
+    if suite.case_targets and not options.targets:
+        return "cases name targets of their own, so that these are not asked the same"
+    return None
 
 
 def _refused_code(project: Project) -> list[str]:

@@ -25,10 +25,14 @@ __all__ = (
     "CaseResult",
     "ResultKey",
     "ResultsWriter",
+    "each_text",
+    "masked_texts",
     "read_results",
     "read_run",
     "resume_results",
     "run_lock",
+    "whole_text",
+    "without_secrets",
     "write_run",
 )
 
@@ -86,6 +90,10 @@ class CaseResult(msgspec.Struct, omit_defaults=True, kw_only=True):
     """`agent`, `evaluator` or `setup`."""
     model: str | None = None
     finish_reason: str | None = None
+    judge_calls: int = 0
+    """Questions to judges; what they took is not in `token_usage` and `cost_usd`."""
+    judge_token_usage: dict[str, int] | None = None
+    judge_cost_usd: float | None = None
     expected_output: str | None = None
     criteria: str | None = None
     turns: list[dict[str, Any]] | None = None
@@ -93,6 +101,8 @@ class CaseResult(msgspec.Struct, omit_defaults=True, kw_only=True):
     prompt: str | None = None
     eval_path: str | None = None
     category: str | None = None
+    cluster: str | None = None
+    """What the case shares with others, which are not independent of it."""
     conversation_id: str | None = None
     tags: list[str] = msgspec.field(default_factory=list)
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -160,10 +170,7 @@ class ResultsWriter:
         """
         line, result = _encoded(result)
         if self._masker is not None and self._masker.found_in(line):
-            plain = result.to_dict()
-            spoken = {name: plain[name] for name in _SPOKEN if name in plain}
-            masked = _each_text(spoken, self._masker.mask)
-            line, result = _encoded(msgspec.structs.replace(result, **masked))
+            line, result = _encoded(without_secrets(result, self._masker))
         self._append(line + b"\n")
         return result
 
@@ -204,27 +211,40 @@ _SPOKEN = (
 """Where a secret may come to stand. Names and ids stay as they are: they say which result it is."""
 
 
+def without_secrets(result: CaseResult, masker: Masker) -> CaseResult:
+    """The result with secrets masked wherever somebody may have said them."""
+    plain = result.to_dict()
+    spoken = {name: plain[name] for name in _SPOKEN if name in plain}
+    return msgspec.structs.replace(result, **masked_texts(spoken, masker))
+
+
+def masked_texts(data: Any, masker: Masker) -> Any:
+    """Plain data with secrets masked in every text."""
+    return each_text(data, masker.mask)
+
+
 def _encoded(result: CaseResult) -> tuple[bytes, CaseResult]:
     """The line, and the result that it says."""
     try:
         return _encoder.encode(result), result
     except UnicodeEncodeError:  # half a surrogate pair, which JSON can name and UTF-8 cannot
-        whole = msgspec.convert(_each_text(result.to_dict(), _without_halves), CaseResult)
+        whole = msgspec.convert(each_text(result.to_dict(), whole_text), CaseResult)
         return _encoder.encode(whole), whole
 
 
-def _without_halves(text: str) -> str:
+def whole_text(text: str) -> str:
+    """`text` with halves of surrogate pairs replaced."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
     """Plain data with every text in it changed, keys too."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {_each_text(key, change): _each_text(item, change) for key, item in value.items()}
+        return {each_text(key, change): each_text(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_each_text(item, change) for item in value]
+        return [each_text(item, change) for item in value]
     return value
 
 

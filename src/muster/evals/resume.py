@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from muster.errors import UsageError
+from muster.evals.budget import sum_known
 from muster.evals.plan import EvalOptions, Plan
 from muster.evals.results import EXECUTION_ERROR, CaseResult, read_run, resume_results
 from muster.evals.runner import Earlier
@@ -18,7 +19,7 @@ from muster.evals.summary import RunTotals
 
 __all__ = ("resumed_options", "take_over")
 
-_FIXED = ("targets", "selection", "limit", "repeat", "threshold")
+_FIXED = ("targets", "selection", "limit", "repeat", "threshold", "judge", "stop_when")
 """What says which results the run is of."""
 
 
@@ -70,6 +71,7 @@ def take_over(folder: Path, plan: Plan, totals: RunTotals, record: dict[str, Any
     before = read_run(folder)
     _check_same(before, plan, folder)
     needed = {(job.eval_path or job.suite.name): job.suite.dependencies for job in plan.jobs}
+    watched = {job.suite_key for job in plan.jobs if job.stop_when is not None}
     earlier = Earlier(spent_usd=dict(before.get("spent_on_retried_usd") or {}))
 
     def keep(result: CaseResult) -> bool:
@@ -87,6 +89,8 @@ def take_over(folder: Path, plan: Plan, totals: RunTotals, record: dict[str, Any
     record["spent_on_retried_usd"] = dict(earlier.spent_usd)
     for result in kept:
         earlier.done.add(result.key)
+        if result.suite_key in watched:
+            earlier.scores[result.key] = (result.score, result.passed)
         totals.add(result)
         _add_cost(earlier, result)
         if result.test_id in needed.get(result.suite_key, ()):
@@ -96,9 +100,10 @@ def take_over(folder: Path, plan: Plan, totals: RunTotals, record: dict[str, Any
 
 
 def _add_cost(earlier: Earlier, result: CaseResult) -> None:
-    if result.cost_usd is not None:
+    cost = sum_known(result.cost_usd, result.judge_cost_usd)
+    if cost is not None:
         spent = earlier.spent_usd.get(result.suite_key, 0.0)
-        earlier.spent_usd[result.suite_key] = spent + result.cost_usd
+        earlier.spent_usd[result.suite_key] = spent + cost
 
 
 def _check_same(before: Mapping[str, Any], plan: Plan, folder: Path) -> None:

@@ -8,20 +8,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
-from muster.evals.budget import MoneyBudget
+from muster.evals.budget import MoneyBudget, sum_known
 from muster.evals.case import Case, Suite
 from muster.evals.execution import Item, execute, failed_dependency
+from muster.evals.judging import Judges
 from muster.evals.results import EXECUTION_ERROR, CaseResult, ResultKey
 from muster.evals.schedule import Schedule
+from muster.evals.scope import RunScope
+from muster.evals.stopping import Stopping, StopReport, StopWhen, shuffled
 from muster.evals.summary import RunTotals
 from muster.provider import Provider
 from muster.tasks import stop_tasks
 
 __all__ = ("DEFAULT_WORKERS", "Earlier", "Job", "Observer", "Outcome", "RunLimits", "run_jobs")
+
+Interval: TypeAlias = tuple[float, float]
 
 DEFAULT_WORKERS = 8
 
@@ -47,6 +52,16 @@ class Job(msgspec.Struct, frozen=True):
     case_timeout: float | None = None
     eval_path: str | None = None
     cwd: Path | None = None
+    judges: Judges | None = None
+    """Whom graders may ask."""
+    scope: RunScope | None = None
+    """What graders keep while the run lasts; whoever made it closes it."""
+    cases: int = 0
+    """How many cases are selected; `stop_when` needs to know."""
+    results: int = 0
+    """And how many results they give."""
+    stop_when: StopWhen | None = None
+    """The suite's rule for stopping early."""
 
     @property
     def suite_key(self) -> str:
@@ -80,6 +95,13 @@ class Outcome(msgspec.Struct):
     totals: RunTotals
     status: str = "complete"
     seconds: float = 0.0
+    stopping: list[StopReport] = msgspec.field(default_factory=list)
+    """What came of each suite's `stop_when`."""
+
+    @property
+    def saved(self) -> int:
+        """Results that were not needed."""
+        return sum(report.results_saved for report in self.stopping)
 
 
 class Earlier(msgspec.Struct):
@@ -91,6 +113,8 @@ class Earlier(msgspec.Struct):
         default_factory=dict
     )
     """By (suite key, target): how cases ended that others depend on."""
+    scores: dict[ResultKey, tuple[float | None, bool]] = msgspec.field(default_factory=dict)
+    """Score and pass of each result that is there, of suites with `stop_when`."""
     spent_usd: dict[str, float] = msgspec.field(default_factory=dict)
     """By suite key; results that are run again are in it, for they were paid for."""
 
@@ -107,6 +131,10 @@ class _Run(msgspec.Struct):
     suite_stop: str | None = None
     """Why no further case of the suite is begun; the next suite is."""
     suite_budget: MoneyBudget | None = None
+    stopping: Stopping | None = None
+    """The rule of the suite that is under way."""
+    sequential: dict[str, tuple[Interval, Interval]] = msgspec.field(default_factory=dict)
+    """By target: mean score and pass rate, by the last suite that had a rule."""
 
 
 async def run_jobs(
@@ -142,7 +170,13 @@ async def run_jobs(
             for group in _by_suite(jobs):
                 run.suite_budget = _suite_budget(group[0], earlier)
                 run.suite_stop = None
-                await _run_group(run, group)
+                run.stopping = _stopping(group)
+                if run.stopping is not None:
+                    _replay(run.stopping, group, run.earlier)
+                try:
+                    await _run_group(run, group)
+                finally:
+                    _tell_stopping(run, group, outcome)
                 outcome.status = run.suite_stop or outcome.status
                 if run.stop is not None:
                     break
@@ -151,9 +185,60 @@ async def run_jobs(
             raise
         run.stop = "timed_out"
     finally:
+        _tell_sequential(run)
         outcome.seconds = time.perf_counter() - started
     outcome.status = run.stop or outcome.status
     return outcome
+
+
+def _stopping(jobs: Sequence[Job]) -> Stopping | None:
+    first = jobs[0]
+    if first.stop_when is None:
+        return None
+    targets = {job.target: (job.cases, job.workers) for job in jobs}
+    return Stopping(first.stop_when, first.suite_key, first.suite.content_hash, targets)
+
+
+def _replay(stopping: Stopping, jobs: Sequence[Job], earlier: Earlier) -> None:
+    """Let the rule see what an earlier part of the run has brought, before anything is asked."""
+    for job in jobs:
+        left = sum(key[0] == job.suite_key and key[3] == job.target for key in earlier.scores)
+        if not left:
+            continue
+        for place, case in _cases_in_order(job, stopping):
+            repeats = job.repeats_of(case)
+            for repeat in range(repeats):
+                key = (job.suite_key, case.id, case.prompt, job.target, repeat)
+                if key in earlier.scores:
+                    score, passed = earlier.scores[key]
+                    stopping.add(job.target, place, repeats, score, passed=passed)
+                    left -= 1
+            if not left:
+                break
+
+
+def _tell_stopping(run: _Run, jobs: Sequence[Job], outcome: Outcome) -> None:
+    """Note what came of the rule; what it told of a mean holds however one stopped."""
+    if run.stopping is None:
+        return
+    suites = run.totals.suites
+    there = {
+        job.target: suites[key].judged + suites[key].errors
+        for job in jobs
+        if (key := (job.suite_key, job.target)) in suites
+    }
+    planned = {job.target: job.results for job in jobs}
+    outcome.stopping += run.stopping.reports(planned, there)
+    for name, track in run.stopping.tracks.items():
+        run.sequential[name] = (track.scores.interval(), track.passes.interval())
+
+
+def _tell_sequential(run: _Run) -> None:
+    """What is told of a mean holds however one stopped; of several suites nothing is."""
+    for name, (mean_score, pass_rate) in run.sequential.items():
+        of_one = sum(target == name for _, target in run.totals.suites) == 1
+        totals = run.totals.targets[name]
+        totals.set_sequential(*((mean_score, pass_rate) if of_one else (None, None)))
 
 
 def _suite_budget(job: Job, earlier: Earlier) -> MoneyBudget | None:
@@ -202,12 +287,16 @@ def _schedule(run: _Run, job: Job) -> Schedule:
 
 
 def _items(run: _Run, job: Job) -> Iterator[Item]:
-    done, suite_key = run.earlier.done, job.suite_key
-    for case in islice(filter(job.selected, job.suite.cases()), job.limit):
+    done, suite_key, stopping = run.earlier.done, job.suite_key, run.stopping
+    for place, case in _cases_in_order(job, stopping):
+        if stopping is not None:
+            stopping.drawn(job.target, place)
         threshold = job.threshold if job.threshold is not None else case.threshold
         for repeat in range(job.repeats_of(case)):
             if done and (suite_key, case.id, case.prompt, job.target, repeat) in done:
                 continue
+            if stopping is not None and stopping.stopped(job.target):
+                return
             yield Item(
                 case,
                 job.target,
@@ -217,12 +306,39 @@ def _items(run: _Run, job: Job) -> Iterator[Item]:
                 threshold,
                 case.timeout_seconds if job.case_timeout is None else job.case_timeout,
                 job.cwd,
+                job.judges,
+                place,
+                job.scope,
             )
 
 
+def _cases_in_order(job: Job, stopping: Stopping | None) -> Iterator[tuple[int, Case]]:
+    def cases() -> Iterator[Case]:
+        return islice(filter(job.selected, job.suite.cases()), job.limit)
+
+    if stopping is None:
+        return enumerate(cases())
+    return shuffled(cases, job.cases, stopping.seed)
+
+
 async def _work(run: _Run, job: Job, schedule: Schedule) -> None:
+    try:
+        await _work_on(run, job, schedule)
+    finally:
+        if run.stopping is not None:
+            run.stopping.wake()
+
+
+async def _work_on(run: _Run, job: Job, schedule: Schedule) -> None:
     pause_at = time.monotonic() + _YIELD_EVERY
+    stopping = run.stopping
     while run.stop is None and run.suite_stop is None:
+        if stopping is not None:
+            if stopping.stopped(job.target):
+                return
+            if not stopping.has_room(job.target):
+                await stopping.change()
+                continue
         item = schedule.take()
         if item is None:
             if await schedule.wait():
@@ -257,6 +373,10 @@ async def _run_item(run: _Run, job: Job, schedule: Schedule, item: Item) -> Case
         result = paid
     result = run.write(result)
     run.totals.add(result)
+    if run.stopping is not None:
+        passed = result.passed
+        repeats = job.repeats_of(item.case)
+        run.stopping.add(job.target, item.place, repeats, result.score, passed=passed)
     if run.observer is not None:
         run.observer.on_result(result)
     return result
@@ -276,7 +396,7 @@ async def _execute_within_budget(run: _Run, job: Job, item: Item) -> CaseResult 
     cost: float | None = None
     try:
         result = await execute(item, job.provider)
-        cost = result.cost_usd
+        cost = sum_known(result.cost_usd, result.judge_cost_usd)
         return result
     finally:
         for budget in budgets:

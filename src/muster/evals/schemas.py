@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ("NAMES", "schema_of")
 
-NAMES = ("suite", "targets", "result")
+NAMES = ("suite", "targets", "result", "stdio-protocol", "chaos", "cassette")
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -26,8 +26,20 @@ def schema_of(name: str) -> dict[str, Any]:
         from muster.config.targets import targets_schema
 
         return targets_schema(_builtin_settings())
-    if name == "result":
-        return _result_schema()
+    if name in ("result", "run", "report"):
+        return _schema_of_output(name)
+    if name == "stdio-protocol":
+        from muster.providers.stdio_schema import protocol_schema
+
+        return {"$schema": DRAFT, **protocol_schema()}
+    if name == "chaos":
+        from muster.proxy.plan import chaos_schema
+
+        return {"$schema": DRAFT, **chaos_schema()}
+    if name == "cassette":
+        from muster.proxy.cassette import cassette_schema
+
+        return {"$schema": DRAFT, **cassette_schema()}
     raise UsageError(f'no schema "{name}" (known: {", ".join(NAMES)})')
 
 
@@ -42,9 +54,11 @@ def _builtin_settings() -> dict[str, type[BaseModel]]:
     return {name: model for name, model in models.items() if model is not None}
 
 
-def _result_schema() -> dict[str, Any]:
+def _schema_of_output(name: str) -> dict[str, Any]:
     import msgspec
 
     from muster.evals.results import CaseResult
+    from muster.evals.shapes import ReportSummary, RunRecord
 
-    return {"$schema": DRAFT, "title": "Muster result", **msgspec.json.schema(CaseResult)}
+    shapes = {"result": CaseResult, "run": RunRecord, "report": ReportSummary}
+    return {"$schema": DRAFT, "title": f"Muster {name}", **msgspec.json.schema(shapes[name])}

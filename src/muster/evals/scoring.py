@@ -5,14 +5,20 @@ grader passes from its `min_score` on, or else from the case's threshold. A `req
 does not pass makes the case's score 0. `negate` turns a score s into 1 - s, swaps the verdict and
 flips the assertions. A grader that raises, or returns what is no score, is an error of the case:
 nothing is taken for a 0 that was not judged.
+
+A grader may say itself whether it passes. Where that and its score disagree, the verdict counts: as
+1 in the mean when it passes, as 0 when it does not; the row keeps the score, and says as `counted`
+what counted.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -43,6 +49,10 @@ class ScoreRow(msgspec.Struct, frozen=True):
     required: bool = False
     error: str | None = None
     duration_ms: float | None = None
+    counted: float | None = None
+    """What counts in the mean, where that is not `score`."""
+    scores: tuple[ScoreRow, ...] = ()
+    """The rows of the graders within it."""
 
     def to_dict(self) -> dict[str, Any]:
         """The wire form; what is unset is left out."""
@@ -62,7 +72,16 @@ class ScoreRow(msgspec.Struct, frozen=True):
             row["error"] = self.error
         if self.duration_ms is not None:
             row["duration_ms"] = self.duration_ms
+        if self.counted is not None:
+            row["counted"] = self.counted
+        if self.scores:
+            row["scores"] = [inner.to_dict() for inner in self.scores]
         return row
+
+    @property
+    def value(self) -> float:
+        """What counts in the mean."""
+        return self.score if self.counted is None else self.counted
 
 
 class Graded(msgspec.Struct, frozen=True):
@@ -77,51 +96,56 @@ class Graded(msgspec.Struct, frozen=True):
 def grade_all(
     graders: Sequence[BoundGrader], context: GradeContext, threshold: float = DEFAULT_THRESHOLD
 ) -> Graded | Awaitable[Graded]:
-    """Ask every grader, one after the other.
+    """Ask every grader; those that wait for something wait side by side.
 
-    Sync graders are simply called: while all are sync, the answer is a `Graded` and no event loop
-    is needed. At the first async one the rest becomes an awaitable that the caller awaits. Without
-    graders the score is 0.
+    While all are sync, the answer is a `Graded` and no event loop is needed; with an async one it
+    is an awaitable that the caller awaits. Without graders the score is 0.
     """
-    rows: list[ScoreRow] = []
+    rows: list[ScoreRow | None] = []
+    pending: list[_Pending] = []
     for number, grader in enumerate(graders):
         start = time.perf_counter()
         try:
             verdict = grader.grade(context)
             if type(verdict) is not Score and isinstance(verdict, Awaitable):
-                rest = graders[number:]
-                return _grade_rest(rest, context, threshold, rows=rows, first=(verdict, start))
+                pending.append(_Pending(number, grader, verdict, start))
+                rows.append(None)
+                continue
             row = _row(grader, verdict, threshold, start)
         except Exception as error:
             row = _broken(grader, error, start)
         rows.append(row)
-    return _total(rows)
+    if pending:
+        return _grade_pending(rows, pending, threshold)
+    return _total([row for row in rows if row is not None])
 
 
-async def _grade_rest(
-    graders: Sequence[BoundGrader],
-    context: GradeContext,
-    threshold: float,
-    *,
-    rows: list[ScoreRow],
-    first: tuple[Awaitable[Any], float],
+class _Pending(NamedTuple):
+    """A grader that has been asked and has not answered yet."""
+
+    number: int
+    grader: BoundGrader
+    verdict: Awaitable[Any]
+    start: float
+
+
+async def _grade_pending(
+    rows: list[ScoreRow | None], pending: Sequence[_Pending], threshold: float
 ) -> Graded:
-    """Go on with `graders`; `first` is what the first of them answered, and when it was called."""
-    pending, start = first
-    for number, grader in enumerate(graders):
+    async def finish(one: _Pending) -> None:
         try:
-            if number == 0:
-                verdict: Any = await pending
-            else:
-                start = time.perf_counter()
-                verdict = grader.grade(context)
-                if type(verdict) is not Score and isinstance(verdict, Awaitable):
-                    verdict = await verdict
-            row = _row(grader, verdict, threshold, start)
+            row = _row(one.grader, await one.verdict, threshold, one.start)
         except Exception as error:
-            row = _broken(grader, error, start)
-        rows.append(row)
-    return _total(rows)
+            row = _broken(one.grader, error, one.start)
+        rows[one.number] = row
+
+    if len(pending) == 1:
+        await finish(pending[0])
+    else:
+        async with asyncio.TaskGroup() as group:
+            for one in pending:
+                group.create_task(finish(one))
+    return _total([row for row in rows if row is not None])
 
 
 def _total(rows: list[ScoreRow]) -> Graded:
@@ -133,18 +157,21 @@ def _total(rows: list[ScoreRow]) -> Graded:
     weight = math.fsum([row.weight for row in rows])
     if weight == 0:
         return Graded(0.0, tuple(rows))
-    mean = math.fsum([row.weight * row.score for row in rows]) / weight
+    mean = math.fsum([row.weight * row.value for row in rows]) / weight
     return Graded(_neat(min(mean, 1.0)), tuple(rows))
 
 
 def _row(grader: BoundGrader, verdict: Any, threshold: float, start: float) -> ScoreRow:
     bar = threshold if grader.min_score is None else grader.min_score
     score = as_score(verdict, bar)
-    passed = score.score >= bar
     value, assertions = score.score, score.assertions
+    passed, counted = value >= bar, score.counted
+    if score.passed is not None:
+        passed, counted = _own_verdict(score, grader, passed)
     if grader.negate:
         passed = not passed
         value = _neat(1.0 - value)
+        counted = None if counted is None else _neat(1.0 - counted)
         assertions = tuple(_negated(assertion) for assertion in assertions)
     return ScoreRow(
         grader.name,
@@ -157,7 +184,20 @@ def _row(grader: BoundGrader, verdict: Any, threshold: float, start: float) -> S
         grader.required,
         None,
         _elapsed(start),
+        None if counted == value else counted,
+        score.scores,
     )
+
+
+def _own_verdict(score: Score, grader: BoundGrader, by_score: bool) -> tuple[bool, float | None]:
+    """The verdict of a grader that has one of its own, and what counts. A `min_score` that its
+    entry says must be reached as well."""
+    passed = bool(score.passed)
+    if grader.min_score is not None:
+        passed = passed and by_score
+    if score.counted is not None or passed == by_score:
+        return passed, score.counted
+    return passed, float(passed)
 
 
 def _broken(grader: BoundGrader, error: Exception, start: float) -> ScoreRow:
@@ -171,6 +211,7 @@ def _broken(grader: BoundGrader, error: Exception, start: float) -> ScoreRow:
         required=grader.required,
         error=said or describe_failure(error),
         duration_ms=_elapsed(start),
+        scores=error.scores if isinstance(error, GraderError) else (),
     )
 
 
@@ -204,7 +245,7 @@ def as_score(value: Any, bar: float = DEFAULT_THRESHOLD) -> Score:
         number = value.score
         if type(number) is float and 0.0 <= number <= 1.0:
             return value
-        return Score(_number(number), tuple(value.assertions), value.details)
+        return replace(value, score=_number(number), assertions=tuple(value.assertions))
     if isinstance(value, Mapping):
         return _from_mapping(value, bar)
     return Score(_number(value))
@@ -248,7 +289,16 @@ def _from_mapping(value: Mapping[str, Any], bar: float) -> Score:
     details = value.get("details")
     if details is not None and not isinstance(details, Mapping):
         raise GraderError(f"returned {_shown(details)} as details; they are a mapping")
-    return Score(score, assertions, details)
+    return Score(score, assertions, details, _own(verdict, value))
+
+
+def _own(verdict: Any, value: Mapping[str, Any]) -> bool | None:
+    """The verdict that stands beside a score."""
+    if verdict is None or value.get("score") is None:
+        return None
+    if not isinstance(verdict, bool):
+        raise GraderError(f"returned {_shown(verdict)} as pass; it is true or false")
+    return verdict
 
 
 def _assertion(value: Any) -> Assertion:

@@ -11,13 +11,27 @@ from typing import Any
 
 import msgspec
 
+from muster.evals.budget import sum_known
+from muster.evals.judge_records import JudgeTotals
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
-from muster.evals.stats import percentile, wilson_interval
+from muster.evals.stats import (
+    Estimate,
+    VarianceSplit,
+    clustered_mean,
+    mean_of_sums,
+    pass_at_k,
+    pass_hat_k,
+    percentile,
+    split_variance,
+)
 from muster.provider import TokenUsage
 
 __all__ = ("Failure", "RunTotals", "SuiteTotals", "TargetTotals", "one_line", "reason_of")
 
 FAILURES_KEPT = 5
+
+_TRIES = (1, 2, 3, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100)
+"""Numbers of tries that are told of, as far as there are repeats."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -28,6 +42,26 @@ class Failure(msgspec.Struct, frozen=True):
     repeat: int
     score: float | None
     reason: str
+
+
+class _CaseTally(msgspec.Struct, gc=False):
+    """The repeats of one case."""
+
+    cluster: tuple[str, str, str]
+    judged: int = 0
+    passed: int = 0
+    score: float = 0.0
+    squares: float = 0.0
+
+
+class PassK(msgspec.Struct, frozen=True):
+    """What to expect of `k` tries of a case: that one passes, and that all do."""
+
+    k: int
+    pass_at_k: Estimate
+    pass_hat_k: Estimate
+    cases: int
+    """That have so many results, and are what is told here."""
 
 
 class TargetTotals(msgspec.Struct):
@@ -47,7 +81,19 @@ class TargetTotals(msgspec.Struct):
     latencies: array[float] = msgspec.field(default_factory=lambda: array("d"))
     """Milliseconds, of answered results."""
     fallbacks: int = 0
-    _by_case: dict[tuple[str, str, str | None], list[int]] | None = None
+    judge_calls: int = 0
+    judge_usage: TokenUsage | None = None
+    judge_cost_usd: float | None = None
+    """What judges took, which is not in `usage` and `cost_usd`."""
+    _by_case: dict[tuple[str, str, str | None], _CaseTally] | None = None
+    """Where cases are repeated."""
+    _by_cluster: dict[tuple[str, str, str], list[float]] = msgspec.field(default_factory=dict)
+    """Of results that are not independent of others: how many, passed, sum of scores."""
+    _singles: list[float] = msgspec.field(default_factory=lambda: [0, 0, 0.0, 0.0])
+    """Of the others: how many, passed, sum of scores, sum of their squares."""
+    _binary: bool = True
+    """All scores are 0 or 1."""
+    _sequential: tuple[tuple[float, float] | None, tuple[float, float] | None] | None = None
 
     @property
     def judged(self) -> int:
@@ -65,31 +111,87 @@ class TargetTotals(msgspec.Struct):
         return self.passed / self.judged if self.judged else None
 
     def track_repeats(self) -> None:
-        """Count passes by case, which `interval` needs when cases are repeated."""
+        """Count by case, which what is told of repeats needs."""
         self._by_case = {}
+
+    def set_sequential(
+        self, mean_score: tuple[float, float] | None, pass_rate: tuple[float, float] | None
+    ) -> None:
+        """Intervals that hold however the target's suite was stopped, in place of the others."""
+        self._sequential = (mean_score, pass_rate)
+
+    @property
+    def clusters(self) -> int:
+        """Independent units among the judged results."""
+        return len(self._by_cluster) + int(self._singles[0])
+
+    @property
+    def has_whole_scores(self) -> bool:
+        """All scores are 0 or 1: their mean is a rate, and its interval that of a rate."""
+        return self._binary
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the pass rate (Wilson).
+        """95 % interval of the pass rate: Wilson's.
 
-        Repeats of one case are not independent. With repeats, the number of results is replaced
-        by the effective sample size n·p(1-p)/(n·SE²), SE being the cluster-robust standard error
-        with cases as clusters (Kish, Survey Sampling, 1965, 8.2; Miller, arXiv 2411.00640, 2.2).
+        Repeats of one case, and cases of one cluster, are not independent. With these, the number
+        of results is replaced by their effective number: `stats.effective_size`.
         """
+        if self._sequential is not None:
+            return self._sequential[1]
+        n, passed, _, _ = self._singles
+        return self._estimate(1, int(n), passed, passed, binary=True)
+
+    @property
+    def mean_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the mean score, which knows of clusters: `stats.mean_of_sums`."""
+        if self._sequential is not None:
+            return self._sequential[0]
+        n, _, total, squares = self._singles
+        return self._estimate(2, int(n), total, squares, binary=self._binary)
+
+    def _estimate(
+        self, column: int, singles: int, total: float, squares: float, *, binary: bool
+    ) -> tuple[float, float] | None:
         if not self.judged:
             return None
+        found = mean_of_sums(
+            ((int(tally[0]), tally[column]) for tally in self._by_cluster.values()),
+            singles=singles,
+            single_sum=total,
+            single_squares=squares,
+            binary=binary,
+        )
+        return found.interval
+
+    @property
+    def variance(self) -> VarianceSplit | None:
+        """The variance of scores, between cases and between their repeats."""
         if self._by_case is None:
-            return wilson_interval(self.passed, self.judged)
-        p = self.passed / self.judged
-        clusters = list(self._by_case.values())
-        spread = sum((passed - p * judged) ** 2 for passed, judged in clusters)
-        k = len(clusters)
-        if p in (0.0, 1.0) or spread == 0.0 or k < 2:
-            size = float(k)
-        else:
-            variance = spread / self.judged**2 * k / (k - 1)
-            size = min(p * (1 - p) / variance, float(self.judged))
-        return wilson_interval(p * size, size)
+            return None
+        return split_variance(
+            (case.judged, case.score, case.squares) for case in self._by_case.values()
+        )
+
+    @property
+    def pass_k(self) -> list[PassK]:
+        """pass@k and pass^k, for several k up to the number of repeats; empty without repeats."""
+        if self._by_case is None:
+            return []
+        most = max((case.judged for case in self._by_case.values()), default=0)
+        if most < 2:
+            return []
+        return [self._pass_k(k) for k in (*(k for k in _TRIES if k < most), most)]
+
+    def _pass_k(self, k: int) -> PassK:
+        assert self._by_case is not None
+        cases = [case for case in self._by_case.values() if case.judged >= k]
+        clusters = [case.cluster for case in cases]
+        one, every = (
+            clustered_mean([formula(case.judged, case.passed, k) for case in cases], clusters)
+            for formula in (pass_at_k, pass_hat_k)
+        )
+        return PassK(k, one, every, len(cases))
 
     def latency(self, fraction: float) -> float | None:
         """The latency that `fraction` of the answers stay within, in milliseconds."""
@@ -105,11 +207,7 @@ class TargetTotals(msgspec.Struct):
             self.passed += passed
             self.failed += not passed
             self.score_sum += result.score or 0.0
-            if self._by_case is not None:
-                key = (result.eval_path or result.suite, result.test_id, result.prompt)
-                tally = self._by_case.setdefault(key, [0, 0])
-                tally[0] += passed
-                tally[1] += 1
+            self._add_score(result, passed)
             if result.duration_ms is not None:
                 self.latencies.append(result.duration_ms)
             if result.cost_usd is None:
@@ -120,10 +218,46 @@ class TargetTotals(msgspec.Struct):
             self.cost_usd = (self.cost_usd or 0.0) + result.cost_usd
         if result.token_usage is not None:
             self.usage = TokenUsage.from_mapping(result.token_usage) + self.usage
+        if result.judge_calls:
+            self._add_judging(result)
+
+    def _add_score(self, result: CaseResult, passed: bool) -> None:
+        score = result.score or 0.0
+        self._binary = self._binary and score in (0.0, 1.0)
+        if result.cluster is not None:
+            cluster = (result.suite_key, "cluster", result.cluster)
+        elif self._by_case is not None or result.prompt is not None:
+            cluster = (result.suite_key, "test", result.test_id)
+        else:
+            singles = self._singles
+            singles[0] += 1
+            singles[1] += passed
+            singles[2] += score
+            singles[3] += score * score
+            return
+        known = self._by_cluster.setdefault(cluster, [0, 0, 0.0])
+        known[0] += 1
+        known[1] += passed
+        known[2] += score
+        if self._by_case is not None:
+            key = (result.suite_key, result.test_id, result.prompt)
+            case = self._by_case.get(key)
+            if case is None:
+                case = self._by_case[key] = _CaseTally(cluster)
+            case.judged += 1
+            case.passed += passed
+            case.score += score
+            case.squares += score * score
+
+    def _add_judging(self, result: CaseResult) -> None:
+        self.judge_calls += result.judge_calls
+        self.judge_cost_usd = sum_known(self.judge_cost_usd, result.judge_cost_usd)
+        if result.judge_token_usage is not None:
+            self.judge_usage = TokenUsage.from_mapping(result.judge_token_usage) + self.judge_usage
 
     def to_dict(self) -> dict[str, Any]:
         """The published form: part of `run.json` and of `--json`."""
-        interval = self.interval
+        interval, mean_interval = self.interval, self.mean_interval
         return {
             "target": self.target,
             "count": self.count,
@@ -134,11 +268,18 @@ class TargetTotals(msgspec.Struct):
             "mean_score": self.mean_score,
             "pass_rate": self.pass_rate,
             "pass_rate_interval": list(interval) if interval else None,
+            "mean_score_interval": list(mean_interval) if mean_interval else None,
+            "clusters": self.clusters,
+            "pass_k": msgspec.to_builtins(self.pass_k),
+            "variance": msgspec.to_builtins(self.variance),
             "token_usage": self.usage.to_dict() if self.usage else None,
             "cost_usd": self.cost_usd,
             "results_without_cost": self.without_cost,
             "latency_ms": {"p50": self.latency(0.5), "p95": self.latency(0.95)},
             "answered_by_fallback": self.fallbacks,
+            "judge_calls": self.judge_calls,
+            "judge_token_usage": self.judge_usage.to_dict() if self.judge_usage else None,
+            "judge_cost_usd": self.judge_cost_usd,
         }
 
 
@@ -195,6 +336,7 @@ class RunTotals:
                 totals.track_repeats()
         self.suites: dict[tuple[str, str], SuiteTotals] = {}
         """By suite key and target."""
+        self.judges = JudgeTotals()
         self.count = 0
         self._kinds_shown: set[tuple[str, str]] = set()
         self._errors: list[Failure] = []
@@ -204,6 +346,7 @@ class RunTotals:
         """Count one result."""
         self.count += 1
         self.targets[result.target].add(result)
+        self.judges.add(result)
         self._of_suite(result).add(result)
         if result.execution_status == EXECUTION_ERROR:
             shown = (result.target, result.error_kind or "")

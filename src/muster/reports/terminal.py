@@ -7,19 +7,30 @@ from decimal import Decimal
 from pathlib import Path
 
 from muster.evals.runner import Outcome
-from muster.evals.summary import SuiteTotals, TargetTotals
+from muster.evals.summary import RunTotals, SuiteTotals, TargetTotals
+from muster.reports.judge_lines import judge_lines
+from muster.reports.sampling import repeat_lines, stopping_lines
 
-__all__ = ("format_money", "format_table", "format_tokens", "render_summary")
+__all__ = (
+    "WHY_NOT",
+    "format_milliseconds",
+    "format_money",
+    "format_table",
+    "format_tokens",
+    "render_summary",
+)
 
 
 def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> str:
     """What `muster eval` prints when it is through."""
     totals = outcome.totals
-    rows = [_row(target) for target in totals.targets.values()]
-    header = (
-        "target", "results", "mean", "pass rate", "95 % interval", "errors", "tokens", "cost",
-        "p50", "p95",
-    )  # fmt: skip
+    # The interval of a mean of zeros and ones is that of the pass rate.
+    graded = any(not target.has_whole_scores for target in totals.targets.values())
+    rows = [_row(target, graded) for target in totals.targets.values()]
+    header = [
+        "target", "results", "mean", *(["95 % interval"] if graded else []),
+        "pass rate", "95 % interval", "errors", "tokens", "cost", "p50", "p95",
+    ]  # fmt: skip
     parts = [format_table(header, rows, right_from=1)]
     if len({suite.suite for suite in totals.suites.values()}) > 1:
         parts.append(_suite_table(totals.suites.values()))
@@ -45,12 +56,28 @@ def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> st
         if target.fallbacks
     ]
     parts.extend(fallbacks)
-    if totals.count < planned:
-        missing = planned - totals.count
-        parts.append(f"not run: {missing} of {planned} results ({_WHY_NOT[outcome.status]})")
+    parts.extend(repeat_lines(totals.targets.values()))
+    parts.extend(stopping_lines(outcome.stopping))
+    if judging := _judging(totals):
+        parts.append(judging)
+    if totals.count + outcome.saved < planned:
+        missing = planned - totals.count - outcome.saved
+        parts.append(f"not run: {missing} of {planned} results ({WHY_NOT[outcome.status]})")
     if folder is not None:
         parts.append(f"results: {folder}")
     return "\n\n".join(parts)
+
+
+def _judging(totals: RunTotals) -> str:
+    """What judges took, and what is known of them; nothing when none was asked."""
+    lines = [
+        f"judging {target.target}: {target.judge_calls} calls"
+        + (f", {format_tokens(target.judge_usage.total)} tokens" if target.judge_usage else "")
+        + (f", {format_money(target.judge_cost_usd)}" if target.judge_cost_usd is not None else "")
+        for target in totals.targets.values()
+        if target.judge_calls
+    ]
+    return "\n".join([*lines, *judge_lines(totals.judges.to_list())]) if lines else ""
 
 
 def _suite_table(suites: Iterable[SuiteTotals]) -> str:
@@ -69,22 +96,25 @@ def _suite_table(suites: Iterable[SuiteTotals]) -> str:
     return format_table(header, rows, right_from=2)
 
 
-_WHY_NOT = {
+WHY_NOT = {
     "complete": "the run ended early",
     "interrupted": "interrupted",
     "timed_out": "the time for the run was up",
     "budget_exceeded": "the budget is spent",
     "failed": "stopped at the first error",
 }
+"""By a run's status: why results are missing."""
 
 
-def _row(target: TargetTotals) -> tuple[str, ...]:
+def _row(target: TargetTotals, graded: bool) -> tuple[str, ...]:
     interval = target.interval
+    mean_interval = _bounds(target) if graded else ()
     p50, p95 = target.latency(0.5), target.latency(0.95)
     return (
         target.target,
         str(target.count),
         "–" if target.mean_score is None else f"{target.mean_score:.3f}",
+        *mean_interval,
         "–"
         if target.pass_rate is None
         else f"{target.pass_rate:.1%} ({target.passed}/{target.judged})",
@@ -92,9 +122,14 @@ def _row(target: TargetTotals) -> tuple[str, ...]:
         str(target.errors.total()),
         "–" if target.usage is None else format_tokens(target.usage.total),
         format_money(target.cost_usd) + ("+" if target.cost_usd and target.without_cost else ""),
-        "–" if p50 is None else _milliseconds(p50),
-        "–" if p95 is None else _milliseconds(p95),
+        "–" if p50 is None else format_milliseconds(p50),
+        "–" if p95 is None else format_milliseconds(p95),
     )
+
+
+def _bounds(target: TargetTotals) -> tuple[str]:
+    interval = target.mean_interval
+    return ("–" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]",)
 
 
 def format_table(
@@ -133,7 +168,8 @@ def format_tokens(count: int) -> str:
     return f"{count / 1000:.1f}k" if count < 999_950 else f"{count / 1_000_000:.2f}M"
 
 
-def _milliseconds(value: float) -> str:
+def format_milliseconds(value: float) -> str:
+    """`3.1 ms`, `310 ms`, `31.0 s`."""
     if value < 9.95:
         return f"{value:.1f} ms"
     return f"{value:.0f} ms" if value < 9_999.5 else f"{value / 1000:.1f} s"

@@ -99,12 +99,12 @@ def problems(path: Path, **options: Any) -> list[str]:
             "demo.eval.yaml:1:9: tests[0]: a: has nothing that judges the answer; add `assertions`",
         ),
         (
-            "tests: [{id: a, input: q, criteria: good}]\n",
-            "demo.eval.yaml:1:9: tests[0]: a: has only criteria, which a model would have to judge",
+            "tests: [{id: a, input: q, criteria: good, judge_target: [x]}]\n",
+            "demo.eval.yaml:1:57: tests[0].judge_target: expected string, found a list",
         ),
         (
-            "tests: [{id: a, input: q, rubrics: [good]}]\n",
-            "demo.eval.yaml:1:27: tests[0].rubrics: a model would have to judge these",
+            "tests: [{id: a, input: q, rubrics: [good, {outcom: x}]}]\n",
+            'demo.eval.yaml:1:44: tests[0].rubrics[1].outcom: unknown field "outcom"',
         ),
         (
             f"{JUDGED}\ntests: [{{id: a, input: q, mode: conversation}}]\n",
@@ -316,10 +316,22 @@ def test_safe_refuses_code(tmp_path: Path) -> None:
     assert "--safe refuses" in found
 
 
-def test_agent_skills_evals_say_what_is_missing(tmp_path: Path) -> None:
-    text = '{"skill_name": "pdf", "evals": [{"id": 1, "prompt": "p", "expectations": ["good"]}]}'
-    (found,) = problems(write(tmp_path, text, "evals.json"))
-    assert found.startswith("evals.json:1:23: evals: this is a file of Agent Skills evals")
+def test_mistakes_in_agent_skills_evals_are_told_where_they_stand(tmp_path: Path) -> None:
+    text = """{
+  "skill_name": "pdf",
+  "evals": [
+    {"id": 1, "prompt": "p", "expectations": ["good", {"outcom": "x"}]},
+    {"id": 2, "prmpt": "p", "expectations": ["good"]}
+  ]
+}"""
+    found = problems(write(tmp_path, text, "evals.json"))
+    assert found == [
+        'evals.json:5:15: evals[1].prmpt: unknown field "prmpt" (did you mean "prompt"?)',
+        'evals.json:5:5: evals[1]: "prompt" is required, as text',
+    ]
+    text = text.replace("prmpt", "prompt")
+    (problem,) = problems(write(tmp_path, text, "evals.json"))
+    assert problem.startswith('evals.json:4:55: evals[0].expectations[1]: "type" is required')
 
 
 @pytest.mark.parametrize("name", ["demo.eval.ts", "demo.txt"])

@@ -100,6 +100,8 @@ def automatic_name(kind: str, config: Mapping[str, Any]) -> str:
     value = config.get("value")
     if kind in {"contains", "icontains", "starts-with", "ends-with", "equals"}:
         return f"{kind}-{clip(str(value), 60)}"
+    if kind == "skill-trigger":
+        return f"{kind}-{clip(str(config.get('skill')), 60)}"
     if kind == "regex":
         return f"{kind}-{str(value)[:30]}"
     if kind.endswith(("contains-any", "contains-all")) and isinstance(value, list):

@@ -5,7 +5,7 @@ Everything that is wrong is told at once, with file, line and column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,12 @@ __all__ = ("bind_graders",)
 
 MAX_DEPTH = 3
 """How many templates may include one another."""
+
+MAX_NESTED = 10
+"""How deep sets may stand within sets."""
+
+_OLD_TYPES = {"llm-judge": "llm-grader"}
+"""Types that are warned of."""
 
 _COMMON = frozenset(COMMON_FIELDS)
 _DEFAULTS = Common()
@@ -100,6 +106,8 @@ class _Binder(msgspec.Struct):
     templates: TemplateFiles
     bound: list[BoundGrader] = msgspec.field(default_factory=list)
     problems: list[Problem] = msgspec.field(default_factory=list)
+    depth: int = 0
+    """Sets around the list."""
 
     def add_list(self, entries: object, place: EntryPlace) -> None:
         if not isinstance(entries, list | tuple):
@@ -107,14 +115,35 @@ class _Binder(msgspec.Struct):
             self.problems.append(place.problem(text))
             return
         document, location, base_dir, chain = place
+        texts = [number for number, entry in enumerate(entries) if isinstance(entry, str)]
         for number, entry in enumerate(entries):
             at = EntryPlace(document, (*location, number), base_dir, chain)
-            if not isinstance(entry, Mapping):
+            if isinstance(entry, str):
+                if number == texts[0]:
+                    self._add_texts(entries, texts, place)
+            elif not isinstance(entry, Mapping):
                 self.problems.append(at.problem(_not_an_entry(entry)))
             elif "include" in entry:
                 self._include(entry, at)
             else:
                 self._add(entry, at)
+
+    def _add_texts(self, entries: Sequence[Any], numbers: Sequence[int], place: EntryPlace) -> None:
+        """The texts of a list are criteria of one rubric, which weighs as much as they are many."""
+        document, location, base_dir, chain = place
+        empty = [number for number in numbers if not entries[number].strip()]
+        for number in empty:
+            text = "an empty text is no criterion; say what must hold of the answer"
+            self.problems.append(place.problem(text, number))
+        if empty:
+            return
+        entry = {
+            "type": "rubrics",
+            "name": "rubrics",
+            "weight": len(numbers),
+            "rubrics": [entries[number] for number in numbers],
+        }
+        self._add(entry, EntryPlace(document, (*location, numbers[0]), base_dir, chain))
 
     def _add(self, entry: Mapping[str, Any], place: EntryPlace) -> None:
         found = self._type(entry, place)
@@ -135,10 +164,15 @@ class _Binder(msgspec.Struct):
             return
         name = common.name
         if self.substitute is not None:
-            config = {key: self._filled(value) for key, value in config.items()}
+            own = getattr(found.factory, "own_templates", ())
+            config = {
+                key: value if key in own else self._filled(value) for key, value in config.items()
+            }
             name = None if name is None else str(self._filled(name))
-        grade = self._build(found, config, place)
-        if grade is not None:
+        binding = _Binding(self, place)
+        negate = common.negate or found.negated
+        grade = self._build(found, config, binding, common.min_score, negate)
+        if grade is not None and len(self.problems) == before:
             automatic = "not-" * found.negated + automatic_name(found.name, config)
             self.bound.append(
                 BoundGrader(
@@ -147,21 +181,31 @@ class _Binder(msgspec.Struct):
                     grade=grade,
                     weight=common.weight,
                     required=common.required,
-                    min_score=common.min_score,
-                    negate=common.negate or found.negated,
+                    min_score=_min_score(common, grade),
+                    negate=negate and not getattr(grade, "negated", False),
+                    judges=tuple(binding.judges),
                 )
             )
 
     def _build(
-        self, found: _Type, config: Mapping[str, Any], place: EntryPlace
+        self,
+        found: _Type,
+        config: Mapping[str, Any],
+        binding: _Binding,
+        min_score: float | None = None,
+        negate: bool = False,
     ) -> Callable[..., Any] | None:
         """The grader, built; `None` after telling a problem."""
+        place = binding.place
         spec = GraderSpec(
             type=found.name,
             config=config,
             base_dir=place.base_dir,
             project_root=self.project_root,
             safe=self.safe,
+            min_score=min_score,
+            negate=negate,
+            binding=binding,
         )
         try:
             grade = found.factory(spec)
@@ -169,7 +213,7 @@ class _Binder(msgspec.Struct):
             model = found.settings or BaseModel
             self.problems += problems_of(error, model, place.document, place.location)
         except SettingError as error:
-            self.problems.append(place.problem(str(error), error.setting))
+            self.problems.append(place.problem(str(error), error.setting, *error.steps))
         except (ValueError, MusterError) as error:
             self.problems.append(place.problem(str(error)))
         except Exception as error:
@@ -195,6 +239,11 @@ class _Binder(msgspec.Struct):
                 text = f"expected the name of a grader, found {shown(written)}"
             self.problems.append(place.problem(text, *(["type"] if "type" in entry else [])))
             return None
+        if (new := _OLD_TYPES.get(written.replace("_", "-"))) is not None:
+            if self.warnings is not None:
+                text = f'"{written}" is an old name; write "{new}"'
+                self.warnings.append(str(place.problem(text, "type")))
+            written = new
         try:
             return self._look_up(written)
         except MusterError as error:
@@ -209,8 +258,10 @@ class _Binder(msgspec.Struct):
         negates. Raises `MusterError` when it is unknown, foreign, or fails to import."""
         kind = written if ":" in written else written.replace("_", "-")
         plain = kind.removeprefix("not-")
+        if plain.startswith("trajectory:"):
+            plain = plain.replace("_", "-")
         if self.registry.is_builtin(plain):
-            return _Type(plain, self.registry.get(plain), plain != kind)
+            return _Type(plain, self.registry.get(plain), kind.startswith("not-"))
         # A project's grader may have underscores in its name, or begin with `not-`.
         spellings = dict.fromkeys((kind, written))
         candidates = [(name, False) for name in spellings]
@@ -289,14 +340,47 @@ class _Binder(msgspec.Struct):
         return chain
 
 
+class _Binding:
+    """What the factory of the entry at `place` may ask for."""
+
+    def __init__(self, binder: _Binder, place: EntryPlace) -> None:
+        self._binder = binder
+        self.place = place
+        self.judges: dict[str | None, None] = {}
+
+    def nested(self, entries: object, *keys: str | int) -> tuple[BoundGrader, ...]:
+        outer = self._binder
+        if outer.depth == MAX_NESTED:
+            raise ValueError(f"sets of assertions stand deeper than {MAX_NESTED} in one another")
+        inner = msgspec.structs.replace(outer, bound=[], problems=[], depth=outer.depth + 1)
+        document, location, base_dir, chain = self.place
+        inner.add_list(entries, EntryPlace(document, (*location, *keys), base_dir, chain))
+        outer.problems += inner.problems
+        for grader in inner.bound:
+            self.judges |= dict.fromkeys(grader.judges)
+        return tuple(inner.bound)
+
+    def asks_judge(self, name: str | None) -> None:
+        self.judges[name] = None
+
+    def reads(self, path: Path) -> None:
+        self._binder.templates.note(path)
+
+    def remark(self, text: str, *keys: str | int) -> None:
+        if self._binder.warnings is not None:
+            self._binder.warnings.append(str(self.place.problem(text, *keys)))
+
+
+def _min_score(common: Common, grade: object) -> float | None:
+    """The entry's, else what the grader itself says that it passes from."""
+    if common.min_score is not None:
+        return common.min_score
+    own: float | None = getattr(grade, "min_score", None)
+    return own
+
+
 def _not_an_entry(entry: object) -> str:
-    if isinstance(entry, str):
-        return (
-            f"{shown(entry)} is a criterion for an LLM judge, which is not supported yet; write "
-            "what can be checked without one, such as {type: contains, value: …}, or put the "
-            "text into the test's criteria"
-        )
-    return f"expected a mapping with type, found {shown(entry)}"
+    return f"expected a mapping with type, or a criterion as text, found {shown(entry)}"
 
 
 @cache

@@ -21,11 +21,16 @@ class TemplateFiles:
 
     def __init__(self) -> None:
         self._read: dict[Path, tuple[Document, str]] = {}
+        self._others: dict[Path, None] = {}
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files that were read."""
-        return tuple(self._read)
+        return (*self._read, *self._others)
+
+    def note(self, path: Path) -> None:
+        """A grader has read the file."""
+        self._others[path] = None
 
     def find(self, name: str, base_dir: Path, root: Path) -> Path:
         """The file that `name` means for a file in the folder `base_dir`: a path from there, or

@@ -37,8 +37,11 @@ class Checked(msgspec.Struct):
     count: int = 0
     repeats: int = 0
     has_turns: bool = False
+    has_clusters: bool = False
     targets: dict[str, None] = msgspec.field(default_factory=dict)
     """Those that single cases name."""
+    judges: set[str | None] = msgspec.field(default_factory=set)
+    """Those that graders ask."""
     dependencies: frozenset[str] = frozenset()
     skipped: tuple[str, ...] = ()
 
@@ -141,8 +144,15 @@ class _Pass:
         found.repeats += repeats
         if first.turns:
             found.has_turns = True
+        if first.cluster is not None:
+            found.has_clusters = True
         if first.targets:
             found.targets |= dict.fromkeys(first.targets)
+        for case in cases:
+            for graders in (case.graders, *(turn.graders for turn in case.turns)):
+                for grader in graders:
+                    if grader.judges:
+                        found.judges.update(name or case.judge_target for name in grader.judges)
         if first.depends_on:
             self.dependents[first.id] = _Dependent(number, first.depends_on, len(cases), repeats)
         if self.kept is not None:

@@ -1,8 +1,8 @@
 """What kinds of files are suites, and what stands in them before anything is interpreted.
 
-`.yaml`, `.yml` and `.json` hold a suite, or a bare list of tests. `.jsonl` and `.csv` hold tests
-alone; the suite's settings may stand in a YAML file of the same name beside them. `file.py:name`
-makes tests. `promptfooconfig.yaml` is read as it is.
+`.yaml`, `.yml` and `.json` hold a suite, a bare list of tests, or the `evals` of Agent Skills.
+`.jsonl` and `.csv` hold tests alone; the suite's settings may stand in a YAML file of the same name
+beside them. `file.py:name` makes tests. `promptfooconfig.yaml` is read as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 
 from muster.config.document import Document, Place, read_yaml
 from muster.errors import ConfigError, Problem
+from muster.evals.suites.agent_skills import agent_skills
 from muster.evals.suites.dataset import RowSource, rows_of
 from muster.evals.suites.dataset_json import read_json
 
@@ -99,14 +100,7 @@ def _read_mapping(path: Path, project_root: Path, allow_outside: bool) -> RawSui
     if not isinstance(data, dict):
         raise ConfigError(place.problem("expected a suite: a mapping with `tests`"))
     if "evals" in data and "tests" not in data:
-        raise ConfigError(
-            place.at("evals").problem(
-                "this is a file of Agent Skills evals, whose expectations a model would have to "
-                "judge; Muster has no such graders yet. Write a suite with `tests` and "
-                "`assertions` that can be checked without a model",
-                of_key=True,
-            )
-        )
+        return RawSuite(**agent_skills(document), paths=(path,))
     return RawSuite(data=data, place=place, paths=(path,))
 
 

@@ -17,7 +17,7 @@ from muster.evals.graders.base import BoundGrader, GraderFactory
 from muster.evals.graders.load import bind_graders
 from muster.evals.graders.templates import TemplateFiles
 from muster.evals.suites.messages import FileFinder
-from muster.evals.suites.models import DefaultTest
+from muster.evals.suites.models import DefaultTest, Options, TestEntry
 from muster.evals.suites.notes import Notes
 from muster.evals.suites.prompts import Prompt
 from muster.evals.suites.targets import SuiteTargets
@@ -29,6 +29,8 @@ __all__ = (
     "GraderList",
     "Layer",
     "SuiteSettings",
+    "judge_of",
+    "judge_prompt_of",
     "layer_of",
     "loaded_vars",
     "merged_metadata",
@@ -127,6 +129,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = ""
     suffix: str = ""
     response_schema: Mapping[str, Any] | None = None
+    judge_target: str | None = None
+    judge_prompt: str | None = None
 
 
 class SuiteSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +145,8 @@ class SuiteSettings(msgspec.Struct, frozen=True, kw_only=True):
     input_files: tuple[str, ...] = ()
     input_files_place: Place
     prompts: tuple[Prompt, ...] = ()
+    cluster_by: str | None = None
+    """`file`, or the metadata field or variable that names a test's cluster."""
     files_in_vars: bool = False
     """v5: a variable `file://…` is that file's content."""
     env: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -166,6 +172,8 @@ def over(upper: Layer, lower: Layer) -> Layer:
         prefix=upper.prefix or lower.prefix,
         suffix=upper.suffix or lower.suffix,
         response_schema=first("response_schema"),
+        judge_target=first("judge_target"),
+        judge_prompt=first("judge_prompt"),
     )
 
 
@@ -220,7 +228,45 @@ def layer_of(
         prefix=options.prefix if options is not None else "",
         suffix=options.suffix if options is not None else "",
         response_schema=entry.response_schema,
+        judge_target=judge_of(entry, place, targets),
+        judge_prompt=judge_prompt_of(options, place, files),
     )
+
+
+def judge_of(entry: DefaultTest | TestEntry, place: Place, targets: SuiteTargets) -> str | None:
+    """The target that the entry at `place` names as its judge."""
+    if entry.judge_target is not None:
+        return entry.judge_target
+    if entry.options is None or entry.options.provider is None:
+        return None
+    where = place.at("options", "provider")
+    names = targets.named(entry.options.provider, where)
+    if len(names) != 1:
+        raise ConfigError(where.problem("one target judges; for several, use `panel`"))
+    return names[0]
+
+
+def judge_prompt_of(options: Options | None, place: Place, files: FileFinder) -> str | None:
+    """The template of what judges are asked that the options of the entry at `place` give."""
+    if options is None or options.rubric_prompt is None:
+        return None
+    from muster.evals.graders.llm_prompt import FREE, own_prompt  # Jinja takes its time
+
+    where = place.at("options", "rubric_prompt")
+    text = options.rubric_prompt
+    if not isinstance(text, str):
+        raise ConfigError(where.problem("expected a template, as text or file://…"))
+    if text.startswith("file://"):
+        text = read_text(files.find(text, where))
+    try:
+        whole, text = own_prompt(text, FREE, None, rubrics=False)
+    except ValueError as error:
+        raise ConfigError(where.problem(str(error))) from None
+    if not whole:
+        raise ConfigError(
+            where.problem("a template shows the judge the answer: it needs {{ output }}")
+        )
+    return text
 
 
 def wanted_prompts(value: str | list[str] | None) -> tuple[str, ...] | None:

@@ -18,6 +18,7 @@ from muster.errors import ConfigError
 from muster.evals.case import Case, Suite
 from muster.evals.graders import graders
 from muster.evals.graders.base import GraderFactory
+from muster.evals.stopping import rule_of
 from muster.evals.suites.check import check_cases
 from muster.evals.suites.files import RawSuite, read_suite_file, suite_stem
 from muster.evals.suites.normalize import CaseBuilder
@@ -164,9 +165,24 @@ def _checked(reader: SuiteReader, path: Path | None, *, skip_invalid: bool) -> S
         fail_on_error=bool(_first(entry.fail_on_error, execution and execution.fail_on_error)),
         skipped=checked.skipped,
         warnings=reader.notes.lines,
+        stop_when=_stop_when(reader),
+        has_clusters=checked.has_clusters,
         dependencies=checked.dependencies,
+        judges=frozenset(checked.judges),
         inline_targets=reader.targets.inline,
     )
+
+
+def _stop_when(reader: SuiteReader) -> dict[str, Any] | None:
+    """The suite's rule. Raises `ConfigError` when it cannot be."""
+    if reader.entry.stop_when is None:
+        return None
+    data: dict[str, Any] = reader.entry.stop_when.model_dump(exclude_none=True)
+    try:
+        rule_of(data)
+    except ValueError as error:
+        raise ConfigError(reader.place.at("stop_when").problem(str(error))) from None
+    return data
 
 
 def _hash(reader: SuiteReader) -> str:

@@ -30,10 +30,12 @@ __all__ = (
 SYNONYMS = {"assert": "assertions"}
 """Names of fields, on every level, that are as good as others."""
 
-TEST_SYNONYMS = {**SYNONYMS, "provider": "providers", "target": "targets"}
+_JUDGES = {"grader_target": "judge_target"}
+
+TEST_SYNONYMS = {**SYNONYMS, **_JUDGES, "provider": "providers", "target": "targets"}
 """Those of tests, `default_test` and scenarios' configurations."""
 
-SUITE_SYNONYMS = {**SYNONYMS, "suite": "name"}
+SUITE_SYNONYMS = {**SYNONYMS, **_JUDGES, "suite": "name"}
 """Those of suites."""
 
 _MESSAGE = {
@@ -131,6 +133,19 @@ class EvaluateOptions(FileModel):
     """Read, not used."""
 
 
+class StopWhenEntry(FileModel):
+    """When a suite is known well enough: one of `ci_width` and `compare`."""
+
+    ci_width: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """A target stops when the interval of its mean score is so narrow."""
+    compare: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
+    """Two targets stop when one of them is shown to score higher."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Of these intervals."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Of the order of the cases; else made from the suite's content."""
+
+
 class Options(FileModel):
     """v5's `options` of a test."""
 
@@ -141,9 +156,9 @@ class Options(FileModel):
     repeat: Count | None = None
     """How often the test runs."""
     provider: Any = None
-    """The target that judges; only graders that ask a model use it."""
+    """The target that judges, where an assertion names none."""
     rubric_prompt: Any = None
-    """Only graders that ask a model use it."""
+    """The template of what judges are asked, or `file://…`, where an assertion has none."""
 
 
 class RunOverrides(FileModel):
@@ -177,6 +192,8 @@ class _Shared(FileModel):
     """Values for `{{ name }}`."""
     assertions: Graders = None
     """What judges the answer."""
+    judge_target: str | None = None
+    """The target that judges, where an assertion names none (`grader_target` is the same)."""
     threshold: Fraction | None = None
     """The score from which a test passes; 0.8 if nothing is said."""
     metadata: dict[str, Any] | None = None
@@ -217,15 +234,17 @@ class TestEntry(_Shared):
     expected_output: Messages = None
     """The right answer: text, data, or messages."""
     criteria: str | None = None
-    """What a good answer is, in words."""
-    rubrics: Any = None
-    """Old form of criteria that a model judges."""
+    """What a good answer is, in words; without assertions, a model judges by it."""
+    rubrics: list[Any] | None = None
+    """Criteria that a model judges one by one, as a `rubrics` assertion of their own."""
     execution: Execution | None = None
     """v4's settings."""
     run: RunOverrides | None = None
     """v5's settings."""
     category: str | None = None
     """Replaces the suite's."""
+    cluster: Identifier | None = None
+    """What it shares with other tests, so that they are not independent: a text, a source."""
     conversation_id: str | None = None
     """A label that goes into the results."""
     suite: str | None = None
@@ -298,6 +317,8 @@ class SuiteFile(FileModel):
     """What tests take where they say nothing: a mapping, or a file that holds it."""
     assertions: Graders = None
     """Judge every test, after its own assertions."""
+    judge_target: str | None = None
+    """The target that judges, where neither assertion nor test names one."""
     execution: Execution | None = None
     """v4's settings."""
     evaluate_options: EvaluateOptions | None = None
@@ -322,6 +343,11 @@ class SuiteFile(FileModel):
     """Money that the suite may cost."""
     fail_on_error: bool | None = None
     """True: stop at the first execution error."""
+    stop_when: StopWhenEntry | None = None
+    """When enough is known to stop early."""
+    cluster_by: str | None = None
+    """What says which tests belong together: `file`, for those of one data file, or the name of a
+    metadata field or variable."""
     response_schema: dict[str, Any] | None = None
     """JSON Schema of the answers, for providers with structured output."""
 

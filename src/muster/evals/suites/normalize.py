@@ -7,6 +7,7 @@ its `run`, `options` and `execution`, the scenario's `config`, `default_test`, t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,15 @@ from muster.evals.suites.layers import (
     GraderList,
     Layer,
     SuiteSettings,
+    judge_of,
+    judge_prompt_of,
     loaded_vars,
     merged_metadata,
     over,
 )
 from muster.evals.suites.messages import FileFinder, take_files, to_messages
 from muster.evals.suites.models import TestEntry, TurnEntry
+from muster.evals.suites.moved import MovedDocument
 from muster.evals.suites.names import TEST, tidy
 from muster.evals.suites.notes import Notes
 from muster.evals.suites.raw_test import RawTest
@@ -50,11 +54,7 @@ _ENVIRONMENT_FILES = (".yaml", ".yml", ".json")
 
 NO_GRADER = (
     "has nothing that judges the answer; add `assertions`, for example "
-    "`- {type: contains, value: …}`"
-)
-_CRITERIA_ONLY = (
-    "has only criteria, which a model would have to judge; Muster has no such graders yet: add "
-    "`assertions` that can be checked without one, for example `- {type: contains, value: …}`"
+    "`- {type: contains, value: …}`, or `criteria` for a model that judges"
 )
 NOT_CACHED = "Muster does not cache answers yet; every call is made"
 NO_STRATEGY = "not used: every repeat is run, recorded and summed up by itself"
@@ -148,6 +148,7 @@ class CaseBuilder:
             return None
         settings = self.settings
         layer = settings.layer
+        merged = merged_metadata(layer.metadata, metadata or {})
         return (
             Case(
                 id=test_id,
@@ -156,12 +157,15 @@ class CaseBuilder:
                 expected_output=(Message("assistant", answer),) if answer is not None else (),
                 criteria=criteria,
                 graders=graders,
+                judge_target=layer.judge_target,
+                judge_prompt=layer.judge_prompt,
                 threshold=DEFAULT_THRESHOLD if layer.threshold is None else layer.threshold,
                 repeat=layer.repeat or 1,
                 timeout_seconds=layer.timeout_seconds,
                 targets=layer.targets,
-                metadata=merged_metadata(layer.metadata, metadata or {}),
+                metadata=merged,
                 tags=layer.tags,
+                cluster=self._cluster(None, merged, {}, row),
                 category=settings.category,
                 response_schema=layer.response_schema,
                 line=row.line,
@@ -222,9 +226,6 @@ class CaseBuilder:
         entry, place, problems = test.entry, test.place, test.problems
         if entry.mode is not None and entry.turns is None:
             problems.append(place.at("mode").problem("a conversation needs `turns`"))
-        if entry.rubrics:
-            text = "a model would have to judge these; Muster has no such graders yet"
-            problems.append(place.at("rubrics").problem(text, of_key=True))
         execution = entry.execution
         if execution is None:
             return
@@ -262,7 +263,11 @@ class CaseBuilder:
         turns, turn_files = _without_files(turns)
         graders = self._graders(test)
         if not graders and not test.problems and not any(turn.graders for turn in turns):
-            test.complain(_CRITERIA_ONLY if entry.criteria else NO_GRADER)
+            if entry.criteria:
+                graders = test.guarded(self._implicit, test) or ()
+            else:
+                test.complain(NO_GRADER)
+        metadata = _metadata(test)
         base = Case(
             id=test.id,
             suite=entry.suite or self.settings.name,
@@ -271,13 +276,18 @@ class CaseBuilder:
             expected_output=test.guarded(self._expected, test) or (),
             criteria=_text(test.fill(entry.criteria, test.place.at("criteria"))),
             graders=graders,
+            judge_target=test.guarded(judge_of, entry, test.place, self._targets)
+            or layer.judge_target,
+            judge_prompt=test.guarded(judge_prompt_of, entry.options, test.place, self._files)
+            or layer.judge_prompt,
             threshold=_threshold(test),
             repeat=_repeat(test),
             timeout_seconds=_timeout(test),
             targets=test.guarded(self._targets.of, entry, test.place) or layer.targets,
             vars=test.vars,
-            metadata=_metadata(test),
+            metadata=metadata,
             tags=tuple(dict.fromkeys((*layer.tags, *(entry.tags or ())))),
+            cluster=self._cluster(entry.cluster, metadata, test.vars, test.row),
             category=entry.category or self.settings.category,
             conversation_id=entry.conversation_id,
             depends_on=tuple(entry.depends_on or ()),
@@ -290,6 +300,21 @@ class CaseBuilder:
             line=test.row.line,
         )
         return self._inputs.cases(test, base)
+
+    def _cluster(
+        self, own: str | None, metadata: Mapping[str, Any], values: Mapping[str, Any], row: Row
+    ) -> str | None:
+        """What the test shares with others: as it says itself, else by the suite's `cluster_by`.
+        Tests that stand in the suite's own file do not share a source by that."""
+        by = self.settings.cluster_by
+        if own is None and by == "file":
+            path, suite = row.document.path, self.settings.input_place.document.path
+            if path is not None and path != suite:
+                own = os.path.relpath(path, self.settings.base_dir)
+        found = own if own is not None else metadata.get("cluster")
+        if found is None and by not in (None, "file"):
+            found = metadata.get(by, values.get(by))
+        return None if found is None else str(found)
 
     def _expected(self, test: RawTest) -> tuple[Message, ...]:
         value, place = test.entry.expected_output, test.place.at("expected_output")
@@ -324,13 +349,27 @@ class CaseBuilder:
         if entries is None and entry.execution is not None:
             entries, place = entry.execution.assertions, test.place.at("execution", "assertions")
         found: tuple[BoundGrader, ...] = ()
+        if entry.rubrics:
+            found = test.guarded(self._inline_rubrics, test, entry.rubrics) or ()
         if entries:
-            found = test.guarded(self._bound, test, entries, place) or ()
+            found += test.guarded(self._bound, test, entries, place) or ()
         if test.skip_defaults:
             return found
         for inherited in test.layer.graders:
             found += test.guarded(self._inherited_graders, test, inherited) or ()
         return found
+
+    def _inline_rubrics(self, test: RawTest, rubrics: list[Any]) -> tuple[BoundGrader, ...]:
+        """`rubrics` beside a test's other fields: one grader, before the others."""
+        made = {"type": "rubrics", "name": "rubrics", "rubrics": rubrics}
+        at = test.place.at("rubrics")
+        moved = {("made", 0): at.location, ("made", 0, "rubrics"): at.location}
+        document = MovedDocument({"made": [made]}, at.document, moved)
+        return self._bound(test, [made], Place(document, ("made",)))
+
+    def _implicit(self, test: RawTest) -> tuple[BoundGrader, ...]:
+        """What judges a test that has criteria and nothing else."""
+        return self._bound(test, [{"type": "llm-grader"}], test.place.at("criteria"))
 
     def _inherited_graders(self, test: RawTest, graders: GraderList) -> tuple[BoundGrader, ...]:
         if graders.shared is not None:

@@ -15,7 +15,8 @@ from muster.config.document import Document, Location, read_yaml
 from muster.config.project import find_project
 from muster.errors import ConfigError, nearest
 from muster.evals.suites.dataset import PROMPTFOO
-from muster.evals.suites.promptfoo_values import MovedDocument, Translator
+from muster.evals.suites.moved import MovedDocument
+from muster.evals.suites.promptfoo_values import Translator
 
 __all__ = ("PromptfooDocument", "is_promptfoo", "read_promptfoo")
 

@@ -10,18 +10,19 @@ import glob
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from muster.config.document import Document, Location, Mark, read_text, read_yaml
+from muster.config.document import Document, Location, read_text, read_yaml
 from muster.errors import ConfigError, Problem
 from muster.evals.suites.dataset import OnProblem, Row, RowSource, find_file
 from muster.evals.suites.expected_dsl import threshold_field
+from muster.evals.suites.moved import MovedDocument
 
-__all__ = ("MovedDocument", "PromptfooRows", "Translator")
+__all__ = ("PromptfooRows", "Translator")
 
 _UNUSED_OPTIONS = {
     "disableVarExpansion": None,
@@ -34,33 +35,6 @@ _UNUSED_OPTIONS = {
 _CODE_KINDS = ("javascript", "python", "ruby", "webhook")
 _UNREADABLE = (".js", ".cjs", ".mjs", ".ts", ".py", ".pdf")
 _DATA_FILES = (".json", ".yaml", ".yml")
-
-
-class MovedDocument(Document):
-    """Data that was made from another document's; places are looked up in that one."""
-
-    def __init__(self, data: Any, origin: Document, moved: Mapping[Location, Location]) -> None:
-        super().__init__(data, origin.path)
-        self._origin = origin
-        self._moved = moved
-
-    def mark(self, location: Sequence[str | int], *, of_key: bool = False) -> Mark | None:
-        """Where the value stands in the file."""
-        return self._origin.mark(self._written(location), of_key=of_key)
-
-    def problem(
-        self, location: Sequence[str | int], message: str, *, of_key: bool = False
-    ) -> Problem:
-        """`message` about the value, under the name that the file gives it."""
-        return self._origin.problem(self._written(location), message, of_key=of_key)
-
-    def _written(self, location: Sequence[str | int]) -> Location:
-        now = tuple(location)
-        for length in range(len(now), 0, -1):
-            before = self._moved.get(now[:length])
-            if before is not None:
-                return (*before, *now[length:])
-        return now
 
 
 class Translator(msgspec.Struct):

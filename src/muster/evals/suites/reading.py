@@ -97,6 +97,7 @@ class SuiteReader:
             input_files=tuple(entry.input_files or ()),
             input_files_place=self.place.at("input_files"),
             prompts=self._prompts(),
+            cluster_by=entry.cluster_by,
             files_in_vars=v5,
             env=env,
         )
@@ -157,6 +158,7 @@ class SuiteReader:
             repeat=repeat,
             timeout_seconds=timeout,
             response_schema=entry.response_schema,
+            judge_target=entry.judge_target,
         )
         if not entry.default_test:
             return own

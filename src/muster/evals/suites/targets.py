@@ -41,6 +41,10 @@ class SuiteTargets:
             names.append(execution.target)
         return tuple(dict.fromkeys(names))
 
+    def named(self, value: Any, place: Place) -> list[str]:
+        """The targets that `value` names, or defines, at `place`."""
+        return self._names(value, place)
+
     def _names(self, value: Any, place: Place) -> list[str]:
         """The names in `value`: a name, a definition, a mapping of specs to definitions, a file of
         such, or a list of all that."""
