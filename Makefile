@@ -4,8 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+ADAPTERS ?= .venv-adapters
 
-.PHONY: demo test check unit bench lock schemas clean
+.PHONY: demo test check unit test-adapters bench lock schemas clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/muster eval examples/demo --no-gate
@@ -21,11 +22,15 @@ check: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/pytest -n auto
 
+# The adapters with the libraries that they are for, in an environment of their own.
+test-adapters: $(ADAPTERS)/.ready
+	$(ADAPTERS)/bin/pytest tests/adapters
+
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
 
 schemas: $(VENV)/.dev
-	for name in suite targets result team script; do \
+	for name in suite targets result run report team script stdio-protocol chaos cassette; do \
 	  $(BIN)/muster schema $$name > docs/schemas/$$name.schema.json; done
 
 $(BIN)/python:
@@ -40,6 +45,12 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 
+$(ADAPTERS)/.ready: requirements-adapters.lock pyproject.toml
+	$(PYTHON) -m venv $(ADAPTERS)
+	$(ADAPTERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-adapters.lock
+	$(ADAPTERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
 # The lock files name versions and hashes, and no host.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate pyproject.toml
@@ -48,6 +59,7 @@ lock: $(BIN)/python
 	$(LOCK) -o requirements.lock
 	$(LOCK) --group build -o requirements-build.lock
 	$(LOCK) --group build --group dev -o requirements-dev.lock
+	$(LOCK) requirements-adapters.txt --group build --group dev -o requirements-adapters.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist
+	rm -rf $(VENV) $(ADAPTERS) .mypy_cache .ruff_cache .pytest_cache dist

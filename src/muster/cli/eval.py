@@ -22,6 +22,7 @@ from muster.cli.options import (
     timeout_option,
 )
 from muster.cli.progress import Progress
+from muster.cli.report import files_asked, report_on_run
 from muster.cli.signals import cancel_on_signals
 from muster.errors import UsageError
 from muster.evals.evaluation import Evaluation, run
@@ -33,7 +34,7 @@ from muster.evals.stopping import stop_when_of
 from muster.evals.summary import RunTotals
 from muster.reports.terminal import format_table, render_summary
 
-__all__ = ("eval_command",)
+__all__ = ("eval_command", "exit_code", "show_evaluation")
 
 _LATEST = "latest"
 
@@ -103,6 +104,34 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
     metavar="TARGET",
     help="Who judges where neither the suite nor the target names a judge_target.",
 )
+@click.option(
+    "--record", is_flag=True, help="Keep every exchange with a provider in the run's folder."
+)
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    metavar="FORMAT=FILE",
+    help="Write a report at the end: html, junit, markdown, csv or parquet.",
+)
+@click.option(
+    "--cache/--no-cache",
+    default=None,
+    help="Do not ask again for answers that are there, whatever the suites say.",
+)
+@click.option(
+    "--cache-path",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Where answers are cached. Default: .muster/cache of the project.",
+)
+@click.option(
+    "--cache-size",
+    "cache_mb",
+    type=ABOVE_ZERO,
+    metavar="MB",
+    help="What the cache may hold; what was used least recently goes first. Default: 1000.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would run, and how many calls it is.")
 @json_option("Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -140,6 +169,7 @@ def eval_command(**given: Any) -> int:
     4 budget exceeded; 130 interrupted.
     """
     options = _options(given)
+    given["reports"] = files_asked(given["reports"])
     folder, options, cwd = _resume(given["resume"], options)
     if not options.paths:
         raise UsageError("which suite? Give a file, a folder or a glob: muster eval suite.yaml")
@@ -154,12 +184,15 @@ def eval_command(**given: Any) -> int:
 
 def _options(given: dict[str, Any]) -> EvalOptions:
     names = ("paths", "targets", "targets_file", "workers", "limit", "repeat", "threshold",
-             "budget_usd", "timeout", "case_timeout", "max_retries", "judge", "output", "safe",
-             "skip_invalid", "allow_outside", "fail_on_error")  # fmt: skip
+             "budget_usd", "timeout", "case_timeout", "max_retries", "judge", "record",
+             "cache_path", "cache_mb", "output", "safe", "skip_invalid", "allow_outside", "fail_on_error")  # fmt: skip
     stop_when = stop_when_of(given["stop_when"])
     selection = Selection(given["tags"], given["exclude_tags"], given["test_ids"], given["filters"])
     return EvalOptions(
-        **{name: given[name] for name in names}, selection=selection, stop_when=stop_when
+        **{name: given[name] for name in names},
+        cache=None if given["cache"] is None else "on" if given["cache"] else "off",
+        selection=selection,
+        stop_when=stop_when,
     )
 
 
@@ -220,11 +253,15 @@ async def _run_plan(given: dict[str, Any], plan: Plan, folder: Path | None) -> i
         finally:
             for progress in shown:
                 progress.__exit__(None, None, None)
-    _report(given, plan, evaluation)
-    return _exit_code(given, plan, evaluation, received)
+    show_evaluation(given, plan, evaluation)
+    report_on_run(evaluation.folder, given["reports"])
+    return exit_code(given, evaluation, received)
 
 
-def _report(given: dict[str, Any], plan: Plan, evaluation: Evaluation) -> None:
+def show_evaluation(
+    given: dict[str, Any], plan: Plan, evaluation: Evaluation, *, resumable: bool = True
+) -> None:
+    """Print what came of a run, and on stderr what one should know beside it."""
     outcome = evaluation.outcome
     if given["as_json"]:
         click.echo(_json({**evaluation.record, "folder": str(evaluation.folder)}))
@@ -239,13 +276,14 @@ def _report(given: dict[str, Any], plan: Plan, evaluation: Evaluation) -> None:
             f"warning: answers whose cost is not known, and the budget does not count: {unpriced}",
             err=True,
         )
-    if outcome.totals.count < evaluation.expected:
+    for line in evaluation.trouble:
+        click.echo(f"warning: {line}", err=True)
+    if resumable and outcome.totals.count < evaluation.expected:
         click.echo(f"to complete it: muster eval --resume {evaluation.folder}", err=True)
 
 
-def _exit_code(
-    given: dict[str, Any], plan: Plan, evaluation: Evaluation, received: list[int]
-) -> int:
+def exit_code(given: dict[str, Any], evaluation: Evaluation, received: list[int]) -> int:
+    """How the process ends; `received` are the signals that ended it."""
     outcome = evaluation.outcome
     if received:
         return 128 + received[0]

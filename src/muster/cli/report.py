@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from muster.cli.options import json_option
-from muster.errors import UsageError
+from muster.errors import MusterError, UsageError
 
 if TYPE_CHECKING:
     from muster.reports.overview import Overview
 
-__all__ = ("report_command",)
+__all__ = ("files_asked", "report_command", "report_on_run")
+
+STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 @click.command("report")
@@ -45,12 +47,10 @@ def report_command(
     muster report --html report.html
     muster report latest --junit results.xml --markdown -
     """
-    from muster.evals.scored import find_run
-    from muster.reports.write import STDOUT, check_files, open_overview, write_report
+    from muster.reports.write import FORMATS, STDOUT, check_files, open_overview, write_report
 
-    here = Path.cwd()
-    folders = [_folder(find_run(name, here)) for name in runs or ("latest",)]
-    asked = {form: file for form, file in files.items() if file is not None}
+    folders = [_folder(name) for name in runs or ("latest",)]
+    asked = {form: file for form in FORMATS if (file := files[form]) is not None}
     check_files(asked, folders)
     if as_json and STDOUT in asked.values():
         raise UsageError("--json is printed; another report on the standard output would mix in")
@@ -71,19 +71,72 @@ def report_command(
         click.echo(_summary(overview))
 
 
-def _folder(path: Path) -> Path:
-    """A run may be named by one of its files."""
+def files_asked(words: Sequence[str]) -> dict[str, str]:
+    """`html=report.html` and the like, by format; checked before a run begins.
+
+    Raises:
+        UsageError: no such format, or no file to write to.
+    """
+    files: dict[str, str] = {}
+    if not words:
+        return files
+    from muster.reports.write import FORMATS, STDOUT, check_files
+
+    for word in words:
+        form, _, file = word.partition("=")
+        if form not in FORMATS or file in ("", STDOUT):
+            raise UsageError(
+                f"--report {word}: expected FORMAT=FILE, of the formats {', '.join(FORMATS)}; "
+                "for example html=report.html"
+            )
+        if form in files:
+            raise UsageError(f"--report {form}=… is given twice")
+        files[form] = file
+    check_files(files)
+    return files
+
+
+def report_on_run(folder: Path, files: Mapping[str, str]) -> None:
+    """Write what was asked for, and the summary of the step of GitHub Actions that this may be.
+
+    Raises:
+        MusterError: a report cannot be written.
+    """
+    if not files and not os.environ.get(STEP_SUMMARY):
+        return
+    from muster.reports.write import open_overview, write_report
+
+    overview = open_overview([folder])
+    for form, file in files.items():
+        write_report(overview, form, file)
+        click.echo(f"{form}: {file}", err=True)
+    _step_summary(overview, asked=None)
+
+
+def _folder(name: str) -> Path:
+    """The folder of a run, which may be named by one of its files too."""
+    from muster.evals.scored import find_run
+
+    path = Path(name)
+    if not path.exists():
+        path = find_run(name, Path.cwd())
     return path.parent if path.name in ("results.jsonl", "run.json") and path.is_file() else path
 
 
 def _step_summary(overview: Overview, asked: bool | None) -> None:
-    from muster.reports.write import STEP_SUMMARY, write_step_summary
+    from muster.reports.write import write_step_summary
 
     file = os.environ.get(STEP_SUMMARY)
     if asked and not file:
         raise UsageError(f"--github: {STEP_SUMMARY} is not set; is this a step of GitHub Actions?")
-    if file and asked is not False:
+    if not file or asked is False:
+        return
+    try:
         write_step_summary(overview, file)
+    except MusterError as error:
+        if asked:
+            raise
+        click.echo(f"warning: {error}", err=True)  # nobody asked for it by name
 
 
 def _summary(overview: Overview) -> str:

@@ -124,6 +124,7 @@ class _Resolving(msgspec.Struct):
             retry=fields.retry_policy(),
             rate_limits=fields.rate_limits(),
             fallback_targets=fields.fallback_targets,
+            cacheable=fields.cacheable,
             capabilities=fields.capabilities.known() if fields.capabilities else UNKNOWN,
             base_dir=defined_in.base_dir,
             targets_file=self.catalog.path,

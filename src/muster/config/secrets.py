@@ -133,6 +133,21 @@ class Masker:
         """Whether UTF-8 text holds one of the secrets."""
         return any(form in data for form in self._bytes)
 
+    def spans(self, data: bytes) -> list[tuple[int, int]]:
+        """Where in UTF-8 text secrets stand: beginning and end of each, in order."""
+        if not self._bytes:
+            return []
+        pattern = re.compile(b"|".join(map(re.escape, self._bytes)))
+        return [found.span() for found in pattern.finditer(data)]
+
+    def mask_bytes(self, data: bytes) -> bytes:
+        """As `mask`, for UTF-8 text or any other bytes."""
+        parts, start = [], 0
+        for begins, ends in self.spans(data):
+            parts += [data[start:begins], MASK.encode()]
+            start = ends
+        return b"".join((*parts, data[start:])) if parts else data
+
 
 def _forms(value: str) -> set[str]:
     """`value` in all the ways it may stand in an output; none if it is not worth masking."""

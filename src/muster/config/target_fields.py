@@ -88,6 +88,9 @@ class TargetFields(FileModel):
     """Shrink the concurrency on rate limits and grow it again after successes."""
     fallback_targets: Annotated[tuple[str, ...], BeforeValidator(_one_or_many)] = ()
     """Targets that are asked, in order, when this one has failed for good."""
+    cacheable: StrictBool | None = None
+    """Whether the response cache may keep its answers: true for a command or a function whose
+    answers depend on nothing but its settings and the question; false: never."""
     capabilities: TargetCapabilities | None = None
     """What it can do, over what its provider declares; what it cannot is refused before a call."""
     env: dict[str, str] | None = None

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ("NAMES", "schema_of")
 
-NAMES = ("suite", "targets", "result", "stdio-protocol", "chaos", "cassette")
+NAMES = ("suite", "targets", "result", "run", "report", "stdio-protocol", "chaos", "cassette")
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
