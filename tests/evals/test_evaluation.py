@@ -79,7 +79,16 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
                 "skipped": ["x: bad"],
             }
         ],
-        "targets": [{"name": "t", "provider": "Asked", "config": {}, "fallback_targets": []}],
+        "targets": [
+            {
+                "name": "t",
+                "provider": "Asked",
+                "config": {},
+                "fallback_targets": [],
+                "judge_target": None,
+            }
+        ],
+        "graded_from": None,
         "resumed_at": [],
         "spent_on_retried_usd": {},
         "cwd": str(tmp_path),

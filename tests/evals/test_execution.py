@@ -20,6 +20,7 @@ from muster.provider import (
     ProviderTimeout,
     RateLimited,
     TokenUsage,
+    ToolCall,
 )
 from muster.tasks import GRACE_SECONDS
 from virtual_loop import virtual
@@ -396,3 +397,31 @@ def test_a_grader_that_crashes_in_a_turn() -> None:
     assert result.turns is not None
     assert [turn["input"] for turn in result.turns] == ["one"]
     assert result.turns[0]["scores"][0]["verdict"] == "skip"
+
+
+async def test_a_conversation_is_judged_by_all_its_answers() -> None:
+    """Its tools and its tokens are those of all turns, not of the last."""
+    seen: list[GradeContext] = []
+
+    class Calling:
+        async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+            call = ToolCall("search", {"q": request.question})
+            messages = (Message("assistant", "", tool_calls=(call,)), Message("assistant", "said"))
+            known = None if request.question == "three" else TokenUsage(10, 5)
+            return ProviderResponse(messages, token_usage=known, cost_usd=0.25)
+
+    def look(context: GradeContext) -> float:
+        seen.append(context)
+        return 1.0
+
+    for turns in (("one", "two"), ("one", "three")):
+        case = make_case(
+            input=(), turns=tuple(make_turn(text) for text in turns), graders=(grader(look),)
+        )
+        result = await execute(make_item(case), Calling())
+        assert result.score == 1.0
+    whole, partly = (context.response for context in seen)
+    assert [call.input for call in whole.tool_calls] == [{"q": "one"}, {"q": "two"}]
+    assert whole.token_usage == TokenUsage(20, 10)
+    assert (whole.cost_usd, whole.text) == (0.5, "said")
+    assert partly.token_usage is None

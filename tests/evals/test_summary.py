@@ -150,6 +150,7 @@ def check_target(target: TargetTotals, results: list[CaseResult]) -> None:
         "judge_token_usage": summed(
             [r.judge_token_usage for r in results if r.judge_calls and r.judge_token_usage]
         ),
+        "saved": None,
         "judge_cost_usd": total([r.judge_cost_usd for r in results if r.judge_calls]),
     }
 

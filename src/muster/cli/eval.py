@@ -185,7 +185,8 @@ def eval_command(**given: Any) -> int:
 def _options(given: dict[str, Any]) -> EvalOptions:
     names = ("paths", "targets", "targets_file", "workers", "limit", "repeat", "threshold",
              "budget_usd", "timeout", "case_timeout", "max_retries", "judge", "record",
-             "cache_path", "cache_mb", "output", "safe", "skip_invalid", "allow_outside", "fail_on_error")  # fmt: skip
+             "cache_path", "cache_mb", "output", "safe", "skip_invalid", "allow_outside",
+             "fail_on_error")  # fmt: skip
     stop_when = stop_when_of(given["stop_when"])
     selection = Selection(given["tags"], given["exclude_tags"], given["test_ids"], given["filters"])
     return EvalOptions(

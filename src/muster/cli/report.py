@@ -150,7 +150,7 @@ def _summary(overview: Overview) -> str:
     stopping = []
     with suppress(msgspec.ValidationError):  # another version's; the numbers do not hang on it
         for run in runs:
-            stopping += msgspec.convert(run.record.get("stopping") or [], list[StopReport])
+            stopping += msgspec.convert(run.recorded("stopping"), list[StopReport])
     ends = {str(run.record.get("status")) for run in runs} - {"complete", "running"}
     status = min(ends & set(WHY_NOT), default="complete")
     folder = runs[0].folder if len(runs) == 1 else None

@@ -113,6 +113,8 @@ class Suite(msgspec.Struct, kw_only=True):
     skipped: tuple[str, ...] = ()
     """With `--skip-invalid`: one line for each test left out, naming it and why."""
     warnings: tuple[str, ...] = ()
+    cache: bool = False
+    """Answers that are there already are not asked for again."""
     stop_when: Mapping[str, Any] | None = None
     """When enough is known; see `stopping`."""
     has_clusters: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from muster.evals.provenance import git_commit, versions
 from muster.evals.results import (
     RESULTS_FILE,
     CaseResult,
+    ResultKey,
     ResultsWriter,
     run_lock,
     write_run,
@@ -35,7 +36,7 @@ from muster.evals.runner import (
 from muster.evals.scope import RunScope
 from muster.evals.summary import RunTotals
 
-__all__ = ("Evaluation", "run")
+__all__ = ("Evaluation", "masker_of", "run")
 
 
 class Evaluation(msgspec.Struct):
@@ -45,6 +46,8 @@ class Evaluation(msgspec.Struct):
     outcome: Outcome
     planned: int
     record: dict[str, Any]
+    trouble: list[str] = msgspec.field(default_factory=list)
+    """What went wrong beside the results."""
 
     @property
     def expected(self) -> int:
@@ -58,6 +61,8 @@ async def run(
     observe: Callable[[int, RunTotals], Observer] | None = None,
     resume: Path | None = None,
     stop: asyncio.Event | None = None,
+    skip: Collection[ResultKey] = (),
+    graded_from: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Run what was planned; results are in the run's folder as they come.
 
@@ -67,6 +72,8 @@ async def run(
         resume: the folder of an earlier run to be completed.
         stop: set before this task is cancelled, it makes the cancellation an ordinary end: the
             calls under way are cancelled, and the run has the status `interrupted`.
+        skip: results that are not to be made, nor planned.
+        graded_from: the run whose answers are graded again, for the record.
 
     Raises:
         asyncio.CancelledError: cancelled without `stop`; the folder can be resumed all the same.
@@ -77,7 +84,8 @@ async def run(
         totals = RunTotals(plan.targets, repeated=plan.results > sum(j.cases for j in plan.jobs))
         totals.judges.root = plan.project.root
         record = _record(plan, folder)
-        earlier = Earlier()
+        earlier = Earlier(done=set(skip))
+        record["graded_from"] = graded_from
         if resume is not None:
             earlier = take_over(folder, plan, totals, record)
         write_run(folder, record)
@@ -88,7 +96,7 @@ async def run(
     return evaluation
 
 
-def _masker(plan: Plan) -> Masker:
+def masker_of(plan: Plan) -> Masker:
     """Knows the secrets of the targets, and those in the environment: a command may print them."""
     secrets: set[str] = set()
     for workspace in plan.workspaces:
@@ -107,7 +115,7 @@ async def _complete(
 ) -> None:
     options, record = plan.options, evaluation.record
     totals = evaluation.outcome.totals
-    instruments, masker = plan.instruments, _masker(plan)
+    instruments, masker = plan.instruments, masker_of(plan)
     writer = ResultsWriter(evaluation.folder, masker)
     scope = RunScope()
 
@@ -134,7 +142,7 @@ async def _complete(
             raise
         task.uncancel()
     finally:
-        instruments.close()
+        evaluation.trouble = instruments.close()
         writer.close()
         record["status"] = evaluation.outcome.status
         record["ended_at"] = _now()
@@ -220,6 +228,7 @@ def _record(plan: Plan, folder: Path) -> dict[str, Any]:
                 "provider": target.provider,
                 "config": masked_config(target),
                 "fallback_targets": list(target.fallback_targets),
+                "judge_target": target.judge_target,
             }
             for target in resolved.values()
         ],

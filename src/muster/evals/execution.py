@@ -15,7 +15,7 @@ import msgspec
 from muster.evals.case import Case, Turn
 from muster.evals.conversation import history_after, make_request, shown_input
 from muster.evals.graders.base import BoundGrader, GradeContext
-from muster.evals.judging import CaseJudges, Judges
+from muster.evals.judging import CaseJudges, Judges, Saved
 from muster.evals.results import EXECUTION_ERROR, OK, QUALITY_FAILURE, CaseResult
 from muster.evals.scope import RunScope
 from muster.evals.scoring import Graded, aggregate_turns, grade_all
@@ -77,6 +77,10 @@ class _Record(msgspec.Struct):
     turns: list[dict[str, Any]] | None = None
     scores: list[dict[str, Any]] = msgspec.field(default_factory=list)
     judges: CaseJudges | None = None
+    saved: Saved = msgspec.field(default_factory=Saved)
+    """What the response cache saved."""
+    asked_anew: bool = False
+    """Some answer did not come from the cache."""
     asked_before: dict[bytes, int] = msgspec.field(default_factory=dict)
     """Kept by the response cache."""
     call_began: float | None = None
@@ -94,7 +98,15 @@ class _Record(msgspec.Struct):
         target: str | None,
         duration_ms: float,
     ) -> None:
-        """Add one call's tokens, money and time."""
+        """Add one call's tokens, money and time; those of an answer that was there are saved."""
+        if isinstance(spent, ProviderResponse) and spent.cached:
+            self.saved.add(spent)
+            self.usage = TokenUsage() + self.usage
+            self.cost_usd = self.cost_usd or 0.0
+            self.duration_ms += duration_ms
+            self.target_used = target or self.target_used
+            return
+        self.asked_anew = True
         if spent.token_usage is not None:
             self.usage = spent.token_usage + self.usage
         if spent.cost_usd is not None:
@@ -311,8 +323,10 @@ def _result(
         attempts=record.attempts,
         token_usage=record.usage.to_dict() if record.usage is not None else None,
         cost_usd=record.cost_usd,
+        cached=record.saved.hits > 0 and not record.asked_anew,
+        saved=_saved(record),
         **_judging(record.judges),
-        duration_ms=round(record.duration_ms, 3) if record.attempts else None,
+        duration_ms=round(record.duration_ms, 3) if record.attempts or record.saved.hits else None,
         started_at=record.started_at,
         prompt=case.prompt,
         eval_path=item.eval_path,
@@ -322,6 +336,22 @@ def _result(
         tags=list(case.tags),
         metadata=dict(case.metadata),
     )
+
+
+def _saved(record: _Record) -> dict[str, Any] | None:
+    """What the response cache saved; `None` when no answer came from it."""
+    target, judges = record.saved, record.judges.saved if record.judges is not None else Saved()
+    if not target.hits and not judges.hits:
+        return None
+    row = {
+        "hits": target.hits,
+        "token_usage": target.token_usage and target.token_usage.to_dict(),
+        "cost_usd": target.cost_usd,
+        "judge_hits": judges.hits,
+        "judge_token_usage": judges.token_usage and judges.token_usage.to_dict(),
+        "judge_cost_usd": judges.cost_usd,
+    }
+    return {name: value for name, value in row.items() if value not in (None, 0)}
 
 
 def _judging(judges: CaseJudges | None) -> dict[str, Any]:

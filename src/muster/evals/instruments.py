@@ -1,4 +1,4 @@
-"""What watches the calls of a run: the recorder, the response cache, the tracer.
+"""What watches the calls of a run: the recorder and the response cache.
 
 They are chosen before targets are opened, since they stand within the targets' wrappers, and start
 when the run does: before that, nothing is asked.
@@ -7,56 +7,135 @@ when the run does: before that, nothing is asked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from muster.capabilities import Capabilities
+from muster.config.project import Project
 from muster.config.secrets import Masker
 from muster.evals.recording import Recorder
-from muster.exchange import OCCASION
+from muster.exchange import OCCASION, plain_response
 from muster.provider import Provider, ProviderRequest, ProviderResponse
+from muster.providers.presets import ALIASES, PRESETS
 from muster.target import ResolvedTarget
 from muster.wrappers.base import Wrapper
-from muster.wrappers.record import Record
+from muster.wrappers.cache import Cached
+from muster.wrappers.record import Record, record_row
 
-__all__ = ("Instruments", "as_judge")
+if TYPE_CHECKING:
+    from muster.store.responses import ResponseCache
+
+__all__ = ("Instruments", "as_judge", "cache_file")
+
+CACHE_FILE = "responses.sqlite"
+
+_SEEN_THROUGH = frozenset({"anthropic", "http", *PRESETS, *ALIASES})
+"""Providers whose answers depend on their settings and the request alone, as far as anybody can
+say: services that are asked."""
 
 
 class Instruments:
-    """The layers that a run puts into its targets; without any, the providers stay as they are."""
+    """What a run puts around its targets; without any, the providers stay as they are."""
 
     def __init__(self, *, recorder: Recorder | None = None) -> None:
         self.recorder = recorder
+        self.cache: ResponseCache | None = None
+        """Made when the first suite wants it."""
+        self._uncached: dict[str, str] = {}
 
-    def __bool__(self) -> bool:
-        return self.recorder is not None
+    @property
+    def watching(self) -> bool:
+        """Whether anything must know who asks."""
+        return self.recorder is not None or self.cache is not None
 
-    def each_try(self, provider: Provider, target: ResolvedTarget) -> Provider:
-        """`provider`, innermost: each call of it is one try."""
-        if self.recorder is not None:
-            provider = Record(provider, target.name, target.provider, self.recorder.note)
-        return provider
+    def layers(self, *, caching: bool) -> _Layers | None:
+        """What stands within the wrappers of a suite's targets; `None`: nothing."""
+        if self.recorder is None and not caching:
+            return None
+        return _Layers(self, caching)
 
-    def whole(
-        self, provider: Provider, target: ResolvedTarget, capabilities: Capabilities
-    ) -> Provider:
-        """`provider`, with its retries and fallbacks: each call of it is one question."""
-        return provider
+    def is_cacheable(self, target: ResolvedTarget) -> bool:
+        """Whether the cache may keep the target's answers; if not, it is remembered."""
+        if target.cacheable is not None:
+            return target.cacheable
+        if target.provider in _SEEN_THROUGH:
+            return True
+        self._uncached[target.name] = target.provider
+        return False
+
+    def not_cached(self) -> list[str]:
+        """A line for each target that the cache leaves alone though nobody has said so."""
+        return [
+            f'target "{name}" is not cached: answers of provider {kind} may depend on what the '
+            "cache cannot see; if they do not, say `cacheable: true` in its entry"
+            for name, kind in self._uncached.items()
+        ]
 
     def start(self, folder: Path, masker: Masker) -> None:
         """The run in `folder` begins. Raises `MusterError` when something cannot be written."""
         if self.recorder is not None:
             self.recorder.open(folder, masker)
+        if self.cache is not None:
+            self.cache.open()
 
     def check(self) -> None:
         """Raise `MusterError` when something could not be written."""
         if self.recorder is not None:
             self.recorder.check()
 
-    def close(self) -> None:
-        """The run has ended."""
+    def close(self) -> list[str]:
+        """The run has ended; what went wrong that does not spoil its results."""
+        trouble = []
+        if self.cache is not None:
+            self.cache.close()
+            trouble += [self.cache.trouble] if self.cache.trouble else []
         if self.recorder is not None:
             self.recorder.close()
+        return trouble
+
+
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    instruments: Instruments
+    caching: bool
+
+    def each_try(self, provider: Provider, target: ResolvedTarget) -> Provider:
+        """`provider`, innermost: each call of it is one try."""
+        recorder = self.instruments.recorder
+        if recorder is not None:
+            provider = Record(provider, target.name, target.provider, recorder.note)
+        return provider
+
+    def whole(
+        self, provider: Provider, target: ResolvedTarget, capabilities: Capabilities
+    ) -> Provider:
+        """`provider`, with its retries and fallbacks: each call of it is one question."""
+        cache = self.instruments.cache
+        if self.caching and cache is not None and self.instruments.is_cacheable(target):
+            provider = Cached(provider, target, capabilities, cache, self._on_hit(target))
+        return provider
+
+    def _on_hit(
+        self, target: ResolvedTarget
+    ) -> Callable[[ProviderRequest, ProviderResponse, float], None] | None:
+        recorder = self.instruments.recorder
+        if recorder is None:
+            return None
+
+        def on_hit(request: ProviderRequest, response: ProviderResponse, took_ms: float) -> None:
+            row = record_row(target.name, target.provider, request)
+            row |= {"duration_ms": round(took_ms, 3), "cached": True}
+            recorder.note(row | {"response": plain_response(response)})
+
+        return on_hit
+
+
+def cache_file(asked: Path | None, project: Project) -> Path:
+    """Where answers are cached: a file, or a file in a folder that is there."""
+    if asked is None:
+        return project.root / ".muster" / "cache" / CACHE_FILE
+    return asked / CACHE_FILE if asked.is_dir() else asked
 
 
 class _Judge(Wrapper):

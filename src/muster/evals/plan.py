@@ -15,11 +15,12 @@ from muster.capabilities import capabilities_of
 from muster.config.environment import load_environment
 from muster.config.project import Project, find_project
 from muster.config.targets import TargetCatalog, load_catalog
+from muster.embeddings import Embedder
 from muster.errors import UsageError
 from muster.evals.case import Case, Suite
 from muster.evals.conversation import make_request
 from muster.evals.graders import graders
-from muster.evals.instruments import Instruments, as_judge
+from muster.evals.instruments import Instruments, as_judge, cache_file
 from muster.evals.judging import Judges, describe_judge
 from muster.evals.recording import Recorder
 from muster.evals.selection import Selection
@@ -31,6 +32,7 @@ from muster.providers import providers
 from muster.target import ResolvedTarget
 from muster.targets import OpenTarget, Overrides, TargetPool
 from muster.wrappers.capability import CapabilityCheck
+from muster.wrappers.embedding import WrappedEmbedder, embedder_within
 
 __all__ = ("EvalOptions", "Plan", "PlannedJob", "Workspace", "prepare")
 
@@ -63,6 +65,12 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Instead of the suites' own; empty: none stops early."""
     record: bool = False
     """Keep every exchange with a provider."""
+    cache: str | None = None
+    """`on` or `off`, instead of what the suites say: whether answers that are there already are
+    asked for again."""
+    cache_path: Path | None = None
+    cache_mb: float | None = None
+    """What the cache may hold, in millions of bytes."""
     output: Path | None = None
     fail_on_error: bool = False
     safe: bool = False
@@ -157,7 +165,8 @@ def prepare(
 
     Args:
         suites: suites made in memory; `options.paths` is then not looked at.
-        given: targets that are objects already, by name; the caller closes them.
+        given: targets that are objects already, by name; the caller closes them. One with a
+            `resolved` target stands in for that where it is measured, not where it judges.
 
     Raises:
         MusterError: what is wrong with the files or the options.
@@ -239,20 +248,26 @@ class _PlanBuilder:
             if job.cases:
                 self.jobs.append(job)
 
-    def _open(self, name: str, workspace: Workspace) -> OpenTarget:
+    def _open(self, name: str, workspace: Workspace, *, judges: bool = False) -> OpenTarget:
         provider = self.given.get(name)
-        if provider is None:
+        stands_for = getattr(provider, "resolved", None)
+        # Recorded answers to other questions are no judgement.
+        if provider is None or (judges and isinstance(stands_for, ResolvedTarget)):
             return workspace.pool.open(name)
-        resolved = ResolvedTarget(name=name, provider=type(provider).__name__)
+        if isinstance(stands_for, ResolvedTarget):
+            resolved = stands_for
+        else:
+            resolved = ResolvedTarget(name=name, provider=type(provider).__name__)
         try:
             capabilities = capabilities_of(provider)
         except ValueError as error:
             raise UsageError(f'target "{name}": {error}') from None
         if capabilities.refuses:
             provider = CapabilityCheck(provider, capabilities, name)
-        if self.instruments:
-            watched = self.instruments.each_try(provider, resolved)
-            provider = self.instruments.whole(watched, resolved, capabilities)
+        layers = self.instruments.layers(caching=False)
+        if layers is not None and resolved is not stands_for:
+            watched = layers.each_try(provider, resolved)
+            provider = layers.whole(watched, resolved, capabilities)
         return OpenTarget(name, resolved, provider, None, capabilities)
 
     def _judges(self, suite: Suite, target: OpenTarget, workspace: Workspace) -> Judges | None:
@@ -263,16 +278,26 @@ class _PlanBuilder:
         for name in sorted(suite.judges, key=str):
             if (judge := name or default) is None:
                 raise UsageError(f"{suite.path or suite.name}: {describe_judge()}")
-            self._open(judge, workspace)
+            self._open(judge, workspace, judges=True)
 
         def open_judge(name: str) -> Provider:
-            return self._open(name, workspace).provider
+            return self._open(name, workspace, judges=True).provider
 
         return Judges(
-            as_judge(open_judge) if self.instruments else open_judge,
+            as_judge(open_judge) if self.instruments.watching else open_judge,
             default,
-            lambda name: self._open(name, workspace).capabilities,
+            lambda name: self._open(name, workspace, judges=True).capabilities,
+            lambda name: self._embedder(name, workspace),
         )
+
+    def _embedder(self, name: str, workspace: Workspace) -> Embedder:
+        provider = self.given.get(name)
+        if provider is None:
+            return workspace.pool.embedder(name)
+        inner = embedder_within(provider)
+        if inner is None:
+            raise UsageError(f'target "{name}" ({type(provider).__name__}) has no `embed`')
+        return WrappedEmbedder(inner, name, lambda wrapped: wrapped)
 
     def finish(self) -> Plan:
         """The plan. Raises `UsageError` when nothing is left to run."""
@@ -281,6 +306,7 @@ class _PlanBuilder:
         assert self.first_project is not None
         for workspace in self.workspaces.values():
             self._warn(workspace.catalog.warnings)
+        self._warn(self.instruments.not_cached())
         self._set_stop_when()
         return Plan(
             self.options,
@@ -336,15 +362,31 @@ class _PlanBuilder:
         for name, entry in suite.inline_targets.items():
             catalog.add_inline(name, entry, suite.base_dir)
         own = id(suite) if suite.inline_targets else None
-        key = (catalog.path, project.folders, own, tuple(sorted(env.items())))
+        caching = self._is_cached(suite)
+        key = (catalog.path, project.folders, own, tuple(sorted(env.items())), caching)
         workspace = self.workspaces.get(key)
         if workspace is None:
             registry = providers.for_project(project.provider_folders, safe=options.safe)
             self._warn(registry.failures)
             overrides = Overrides(workers=options.workers, max_retries=options.max_retries)
-            pool = TargetPool(catalog, registry, overrides, self.instruments or None)
+            layers = self.instruments.layers(caching=caching)
+            pool = TargetPool(catalog, registry, overrides, layers)
             workspace = self.workspaces[key] = Workspace(project, env, catalog, pool)
         return workspace
+
+    def _is_cached(self, suite: Suite) -> bool:
+        """Whether the suite's answers are cached; the cache is made when the first one's are."""
+        if not (self.options.cache == "on" or (suite.cache and self.options.cache is None)):
+            return False
+        if self.instruments.cache is None:
+            from muster.store.responses import DEFAULT_BYTES, ResponseCache
+
+            size = self.options.cache_mb
+            self.instruments.cache = ResponseCache(
+                cache_file(self.options.cache_path, find_project(suite.base_dir)),
+                DEFAULT_BYTES if size is None else int(size * 1e6),
+            )
+        return True
 
     def _general_targets(self, suite: Suite, workspace: Workspace) -> list[str]:
         """Where the cases run that name no target of their own."""

@@ -90,6 +90,11 @@ class CaseResult(msgspec.Struct, omit_defaults=True, kw_only=True):
     """`agent`, `evaluator` or `setup`."""
     model: str | None = None
     finish_reason: str | None = None
+    cached: bool = False
+    """Nobody was asked: the answer came from the response cache."""
+    saved: dict[str, Any] | None = None
+    """What the cache saved: `hits` and `judge_hits`, and their `token_usage`, `cost_usd`,
+    `judge_token_usage`, `judge_cost_usd`; none of it is in the sums."""
     judge_calls: int = 0
     """Questions to judges; what they took is not in `token_usage` and `cost_usd`."""
     judge_token_usage: dict[str, int] | None = None

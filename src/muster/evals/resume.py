@@ -134,10 +134,15 @@ def _check_names(folder: Path, noun: str, before: Collection[str], now: Collecti
 def _options_of(folder: Path) -> tuple[EvalOptions, Path]:
     """The options that the run in `folder` was started with, and the folder it was started in."""
     record = read_run(folder)
+    if record.get("graded_from"):
+        raise UsageError(
+            f"{folder}: these are answers of another run, graded again, which is not gone on with; "
+            f"use `muster grade {record['graded_from'].get('folder')}`"
+        )
     stored = dict(record.get("options", {}))
     try:
         selection = {name: tuple(values) for name, values in stored.pop("selection").items()}
-        for name in ("targets_file", "output"):
+        for name in ("targets_file", "output", "cache_path"):
             stored[name] = Path(stored[name]) if stored.get(name) else None
         for name in ("paths", "targets"):
             stored[name] = tuple(stored.get(name, ()))

@@ -50,6 +50,14 @@ class Latency(msgspec.Struct):
     p95: float | None
 
 
+class Saved(msgspec.Struct):
+    """What the response cache saved."""
+
+    hits: int
+    token_usage: dict[str, int] | None
+    cost_usd: float | None
+
+
 class Totals(msgspec.Struct, kw_only=True):
     """The sums over the results of a target. Money in US dollars."""
 
@@ -76,6 +84,7 @@ class Totals(msgspec.Struct, kw_only=True):
     judge_calls: int
     judge_token_usage: dict[str, int] | None
     judge_cost_usd: float | None
+    saved: Saved | None = None
 
 
 class SuiteSums(msgspec.Struct):
@@ -120,6 +129,7 @@ class RunTarget(msgspec.Struct):
     provider: str
     config: dict[str, Any]
     fallback_targets: list[str]
+    judge_target: str | None = None
 
 
 class Stopping(msgspec.Struct):
@@ -174,6 +184,8 @@ class RunRecord(msgspec.Struct, kw_only=True):
     totals: RunTotals | None
     """`null` while the run is under way."""
     judges: list[Judge]
+    graded_from: dict[str, Any] | None = None
+    """The run whose answers were graded again."""
     folder: str | msgspec.UnsetType = msgspec.UNSET
     """In what `muster eval --json` prints."""
 

@@ -7,7 +7,6 @@ are bounds that hold whenever one stops (`sequential`), so that looking does not
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -241,7 +240,9 @@ class Stopping:
         self.tracks = {name: _Track(rule, workers) for name, (_, workers) in targets.items()}
         self.test = DifferenceTest(rule.confidence)
         self._unpaired: dict[int, Observed | None] = {}
-        self._changed = asyncio.Event()
+        from asyncio import Event
+
+        self._changed = Event()
 
     def stopped(self, target: str) -> bool:
         """Nothing more is to be asked of it."""

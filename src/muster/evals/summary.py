@@ -6,7 +6,7 @@ import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -54,6 +54,30 @@ class _CaseTally(msgspec.Struct, gc=False):
     squares: float = 0.0
 
 
+class SavedTotals(msgspec.Struct):
+    """What answers from the response cache would have taken; it is in no other sum."""
+
+    hits: int = 0
+    """Judges' included."""
+    usage: TokenUsage | None = None
+    cost_usd: float | None = None
+
+    def add(self, saved: Mapping[str, Any]) -> None:
+        """Count the `saved` of one result."""
+        self.hits += saved.get("hits", 0) + saved.get("judge_hits", 0)
+        for who in ("", "judge_"):
+            self.cost_usd = sum_known(self.cost_usd, saved.get(f"{who}cost_usd"))
+            if (usage := saved.get(f"{who}token_usage")) is not None:
+                self.usage = TokenUsage.from_mapping(usage) + self.usage
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """The published form; `None` without a hit."""
+        if not self.hits:
+            return None
+        usage = self.usage.to_dict() if self.usage is not None else None
+        return {"hits": self.hits, "token_usage": usage, "cost_usd": self.cost_usd}
+
+
 class PassK(msgspec.Struct, frozen=True):
     """What to expect of `k` tries of a case: that one passes, and that all do."""
 
@@ -85,6 +109,8 @@ class TargetTotals(msgspec.Struct):
     judge_usage: TokenUsage | None = None
     judge_cost_usd: float | None = None
     """What judges took, which is not in `usage` and `cost_usd`."""
+    saved: SavedTotals = msgspec.field(default_factory=lambda: SavedTotals())  # noqa: PLW0108
+    """What the response cache saved."""
     _by_case: dict[tuple[str, str, str | None], _CaseTally] | None = None
     """Where cases are repeated."""
     _by_cluster: dict[tuple[str, str, str], list[float]] = msgspec.field(default_factory=dict)
@@ -220,6 +246,8 @@ class TargetTotals(msgspec.Struct):
             self.usage = TokenUsage.from_mapping(result.token_usage) + self.usage
         if result.judge_calls:
             self._add_judging(result)
+        if result.saved is not None:
+            self.saved.add(result.saved)
 
     def _add_score(self, result: CaseResult, passed: bool) -> None:
         score = result.score or 0.0
@@ -280,6 +308,7 @@ class TargetTotals(msgspec.Struct):
             "judge_calls": self.judge_calls,
             "judge_token_usage": self.judge_usage.to_dict() if self.judge_usage else None,
             "judge_cost_usd": self.judge_cost_usd,
+            "saved": self.saved.to_dict(),
         }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from html import escape
 
 from muster.evals.stats import Estimate
-from muster.reports.overview import Overview, TargetView
+from muster.reports.overview import Overview
 from muster.reports.terminal import format_money
+from muster.reports.views import TargetView
 
 __all__ = ("cost_chart", "interval_chart", "spread_chart")
 

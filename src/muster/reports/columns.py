@@ -34,6 +34,7 @@ COLUMNS: dict[str, str] = {
     "model": "text",
     "finish_reason": "text",
     "attempts": "whole",
+    "cached": "flag",
     "duration_ms": "number",
     "cost_usd": "number",
     "tokens_input": "whole",
@@ -54,7 +55,7 @@ COLUMNS: dict[str, str] = {
     "criteria": "text",
     "scores": "json",
 }
-"""Each column and its kind: `text`, `whole`, `number`, or `json` (text that holds JSON)."""
+"""Each column and its kind: `text`, `whole`, `number`, `flag`, or `json` (text that holds JSON)."""
 
 _SAME = [
     name
@@ -69,7 +70,9 @@ def grader_columns(overview: Overview) -> dict[str, str]:
     return {name: f"score:{name}" for name in names}
 
 
-def flat_row(run: ReportRun, result: CaseResult, graders: dict[str, str]) -> dict[str, Any]:
+def flat_row(
+    overview: Overview, run: ReportRun, result: CaseResult, graders: dict[str, str]
+) -> dict[str, Any]:
     """The values by column; what is not known is `None`. A grader that could not judge has no
     score."""
     usage = result.token_usage or {}
@@ -83,7 +86,7 @@ def flat_row(run: ReportRun, result: CaseResult, graders: dict[str, str]) -> dic
     row["tags"] = _json(result.tags)
     row["metadata"] = _json(result.metadata)
     row["scores"] = _json(result.scores)
-    for name, score in named_scores(result):
+    for name, score in named_scores(result, overview.grouped):
         column = graders.get(name)
         if column is not None and score.get("verdict") != "skip":
             value = score.get("score")

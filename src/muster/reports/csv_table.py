@@ -25,7 +25,7 @@ def write_csv(overview: Overview, out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([_harmless(name) for name in names])
     for run, result in overview.rows():
-        row = flat_row(run, result, graders)
+        row = flat_row(overview, run, result, graders)
         writer.writerow([_harmless(row.get(name)) for name in names])
 
 

@@ -132,6 +132,7 @@ _SOMETIMES = (
     "model",
     "finish_reason",
     "token_usage",
+    "cached",
     "judge_calls",
     "judge_cost_usd",
     "started_at",

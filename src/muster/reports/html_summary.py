@@ -12,10 +12,11 @@ from muster.evals.stats import Estimate
 from muster.evals.summary import TargetTotals
 from muster.reports.charts import cost_chart, interval_chart, spread_chart
 from muster.reports.judge_lines import judge_lines
-from muster.reports.overview import Overview, bounds
+from muster.reports.overview import Overview
 from muster.reports.run_files import ReportRun
 from muster.reports.sampling import repeat_lines
 from muster.reports.terminal import format_milliseconds, format_money, format_tokens
+from muster.reports.views import bounds
 
 __all__ = ("SECTIONS", "counted")
 
@@ -44,24 +45,27 @@ def _notes(overview: Overview) -> str:
 
 
 def _targets(overview: Overview) -> str:
-    header = (
+    header = [
         "target", "results", "mean score", "95 % interval", "pass rate", "95 % interval", "errors",
-        "tokens", "cost", "cost a result", "95 % interval", "p50", "p95",
-    )  # fmt: skip
+        "p50", "p95", "tokens", "cost",
+    ]  # fmt: skip
+    priced = any(view.costs.n for view in overview.targets.values())
+    if priced:
+        header += ["cost a result", "95 % interval"]
     rows = []
     for view in overview.targets.values():
         totals, cost = view.totals, view.cost_per_result
-        rows.append(
-            [
-                *_row(view.label, totals),
-                "–" if totals.usage is None else format_tokens(totals.usage.total),
-                format_money(totals.cost_usd)
-                + ("+" if totals.cost_usd and totals.without_cost else ""),
-                format_money(cost.value if cost else None),
-                _money_bounds(None if view.sequential else cost),
-                *("–" if ms is None else format_milliseconds(ms) for ms in _latencies(totals)),
-            ]
-        )
+        more = "+" if totals.cost_usd and totals.without_cost else ""
+        row = [
+            *_row(view.label, totals),
+            *("–" if ms is None else format_milliseconds(ms) for ms in _latencies(totals)),
+            "–" if totals.usage is None else format_tokens(totals.usage.total),
+            format_money(totals.cost_usd) + more,
+        ]
+        if priced:
+            row.append(format_money(cost.value if cost else None))
+            row.append(_money_bounds(None if view.sequential else cost))
+        rows.append(row)
     return "<h2>Targets</h2>\n" + _table(header, rows)
 
 
@@ -169,10 +173,10 @@ def _run(run: ReportRun) -> str:
         "versions": versions if isinstance(versions, dict) else None,
         "commit": record.get("git_commit"),
     }
-    for suite in record.get("suites") or ():
+    for suite in run.recorded("suites"):
         path = suite.get("eval_path") or suite.get("name")
         facts[f"suite {path}"] = f"{suite.get('cases')} cases, {suite.get('content_hash')}"
-    for target in record.get("targets") or ():
+    for target in run.recorded("targets"):
         facts[f"target {target.get('name')}"] = {
             name: target[name] for name in ("provider", "config", "fallback_targets")
             if target.get(name)

@@ -9,7 +9,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
 from muster.evals.summary import TargetTotals, one_line, reason_of
-from muster.reports.overview import Overview, TargetView, labelled
+from muster.reports.overview import Overview, labelled
+from muster.reports.views import TargetView
 
 __all__ = ("write_junit",)
 

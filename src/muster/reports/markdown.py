@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from muster.evals.summary import TargetTotals
 from muster.reports.judge_lines import judge_lines
-from muster.reports.overview import Bad, Overview, TargetView
+from muster.reports.overview import Overview
 from muster.reports.terminal import format_milliseconds, format_money, format_tokens
+from muster.reports.views import Bad, TargetView
 
 __all__ = ("LIMIT", "render_markdown")
 
@@ -207,7 +208,9 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 _MARKUP = re.compile(
-    r"[&<>\\`*_{}\[\]()#+!|~$:@^=]|(?<=www)\.|[\x00-\x1f\x7f-\x9f\u2028\u2029]", re.IGNORECASE
+    r"[&<>\\`*{}\[\]()#+!|~$:@^=]|(?<![^\W_])_|_(?![^\W_])|(?<=www)\."
+    r"|[\x00-\x1f\x7f-\x9f\u2028\u2029]",
+    re.IGNORECASE,
 )
 _BIDI = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 

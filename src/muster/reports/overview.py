@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,146 +13,17 @@ import msgspec
 from muster import __version__
 from muster.config.project import find_project
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
-from muster.evals.stats import Estimate
 from muster.evals.summary import RunTotals, TargetTotals, reason_of
-from muster.reports.run_files import ReportRun
-from muster.reports.tallies import BINS, Cluster, Tally, bin_of, cluster_of, named_scores
+from muster.reports.run_files import NAMES_APART, ReportRun
+from muster.reports.views import Bad, GraderView, TargetView, bounds
 
-__all__ = (
-    "SCHEMA_VERSION",
-    "Bad",
-    "GraderView",
-    "Overview",
-    "TargetView",
-    "bounds",
-    "input_text",
-    "labelled",
-)
+__all__ = ("SCHEMA_VERSION", "Overview", "input_text", "labelled")
 
 SCHEMA_VERSION = 1
 
 WORST_KEPT = 50
-GRADERS_KEPT = 200
-"""Graders of a target that are told of; a suite that names more has other worries."""
 
 TAGS_KEPT = 500
-
-
-class Bad(msgspec.Struct, frozen=True, kw_only=True):
-    """A result that is not `ok`, as far as a list of them tells it."""
-
-    run: str
-    suite: str
-    test_id: str
-    prompt: str | None
-    target: str
-    """What the target is called in the report."""
-    repeat: int
-    execution_status: str
-    error_kind: str | None
-    score: float | None
-    reason: str
-
-
-class GraderView(msgspec.Struct):
-    """What one grader said of one target's answers."""
-
-    name: str
-    type: str
-    skipped: int = 0
-    tally: Tally = msgspec.field(default_factory=lambda: Tally(2))
-    """Of score and verdict."""
-    whole: bool = True
-    """All scores are 0 or 1."""
-
-    def add(self, row: dict[str, Any], cluster: Cluster | None) -> None:
-        """Count one row of `scores`; a grader that could not judge gave no score."""
-        score = row.get("score")
-        if row.get("verdict") == "skip" or not isinstance(score, int | float):
-            self.skipped += 1
-            return
-        self.whole = self.whole and score in (0, 1)
-        self.tally.add(cluster, (min(max(float(score), 0.0), 1.0), row.get("verdict") == "pass"))
-
-    @property
-    def mean(self) -> Estimate | None:
-        """Of its scores."""
-        return self.tally.estimate(0, binary=self.whole)
-
-    @property
-    def pass_rate(self) -> Estimate | None:
-        """Of its verdicts."""
-        return self.tally.estimate(1, binary=True)
-
-
-class TargetView(msgspec.Struct):
-    """One target of one run."""
-
-    label: str
-    target: str
-    run: ReportRun
-    totals: TargetTotals
-    suites: dict[str, TargetTotals] = msgspec.field(default_factory=dict)
-    graders: dict[str, GraderView] = msgspec.field(default_factory=dict)
-    spread: Tally = msgspec.field(default_factory=lambda: Tally(BINS))
-    """How scores are distributed: in which of the bins each one lies."""
-    costs: Tally = msgspec.field(default_factory=lambda: Tally(1))
-    """Of answers whose cost is known."""
-    sequential: bool = False
-    """It was stopped, or could have been, when enough was known: intervals for a number of results
-    that was fixed beforehand do not hold."""
-
-    def add(self, result: CaseResult) -> None:
-        """Count one result, whose `target` is the label; `totals` are counted elsewhere."""
-        repeated = self.run.has_repeats
-        self.of_suite(result.suite_key).add(result)
-        cluster = cluster_of(result, repeated=repeated)
-        for name, row in named_scores(result):
-            known = self.graders.get(name)
-            if known is None:
-                if len(self.graders) == GRADERS_KEPT:
-                    continue
-                known = self.graders[name] = GraderView(name, str(row.get("type") or ""))
-            known.add(row, cluster)
-        if result.score is None:
-            return
-        place = bin_of(result.score)
-        self.spread.add(cluster, [float(place == column) for column in range(BINS)])
-        if result.cost_usd is not None:
-            self.costs.add(cluster, (result.cost_usd,))
-
-    def of_suite(self, suite: str) -> TargetTotals:
-        """The sums of one suite."""
-        found = self.suites.get(suite)
-        if found is None:
-            found = self.suites[suite] = TargetTotals(suite)
-            if self.run.has_repeats:
-                found.track_repeats()
-        return found
-
-    @property
-    def cost_per_result(self) -> Estimate | None:
-        """US dollars an answer, of those whose cost is known; judges are not in it."""
-        found = self.costs.estimate(0, bounds=None)
-        if found is None or found.low is None:
-            return found
-        return msgspec.structs.replace(found, low=max(found.low, 0.0))
-
-    def bins(self) -> list[dict[str, Any]]:
-        """The distribution of scores: in each bin the share of the scores with its interval."""
-        rows = []
-        for column in range(BINS):
-            share = self.spread.estimate(column, binary=True)
-            rows.append(
-                {
-                    "from": column / BINS,
-                    "to": (column + 1) / BINS,
-                    "count": round(self.spread.total(column)),
-                    "share": share.value if share else None,
-                    "interval": None if self.sequential else bounds(share),
-                }
-            )
-        return rows
 
 
 class Overview:
@@ -161,15 +33,15 @@ class Overview:
         self.runs = list(runs)
         names = [label for run in self.runs for label in run.labels.values()]
         self.totals = RunTotals(names, repeated=False)
-        self.totals.judges.root = find_project(self.runs[0].folder).root
+        self.totals.judges.root = _project_of(self.runs[0])
         self.targets: dict[str, TargetView] = {}
         self.worst: list[Bad] = []
         """Lowest scores first; errors, one of each kind and target, before them."""
+        self.grouped = _grouped(self.runs)
+        """Types of graders that are told of together: they look for another thing in each case."""
         self.tags: Counter[str] = Counter()
-        self._low: list[tuple[float, int, Bad]] = []
         self._kinds: dict[tuple[str, str], None] = {}
         self._errors: list[Bad] = []
-        self._bad_count = 0
         for run in self.runs:
             for target in run.targets:
                 label = run.labels[target]
@@ -179,7 +51,7 @@ class Overview:
                 self.targets[label] = view
         for run, result in self.rows():
             self._add(run, result)
-        self.worst = [*self._errors, *(bad for _, _, bad in self._low)][:WORST_KEPT]
+        self.worst = [*self._errors, *self._lowest()][:WORST_KEPT]
         self._take_sequential()
 
     @property
@@ -219,30 +91,43 @@ class Overview:
 
     def _add(self, run: ReportRun, result: CaseResult) -> None:
         self.totals.add(result)
-        self.targets[result.target].add(result)
+        self.targets[result.target].add(result, self.grouped)
         for tag in result.tags:
             if tag in self.tags or len(self.tags) < TAGS_KEPT:
                 self.tags[tag] += 1
         if result.execution_status == OK:
             return
-        self._bad_count += 1
         if result.execution_status == EXECUTION_ERROR:
             kind = (result.target, result.error_kind or "")
             if kind not in self._kinds and len(self._errors) < WORST_KEPT // 2:
                 self._kinds[kind] = None
                 self._errors.append(_bad(run, result))
             return
-        score = result.score or 0.0
-        if len(self._low) < WORST_KEPT or score < self._low[-1][0]:
-            insort(self._low, (score, self._bad_count, _bad(run, result)), key=lambda row: row[:2])
-            del self._low[WORST_KEPT:]
+        low, score = self.targets[result.target].low, result.score or 0.0
+        if len(low) < WORST_KEPT or score < low[-1][0]:
+            insort(low, (score, _bad(run, result)), key=lambda row: row[0])
+            del low[WORST_KEPT:]
+
+    def _lowest(self) -> list[Bad]:
+        """Of equal scores, one of each target in turn."""
+        rows = []
+        for view in self.targets.values():
+            ranks: Counter[float] = Counter()
+            for score, bad in view.low:
+                rows.append((score, ranks[score], bad))
+                ranks[score] += 1
+        rows.sort(key=lambda row: row[:2])
+        return [bad for _, _, bad in rows]
 
     def _take_sequential(self) -> None:
         """A run that stopped when enough was known has intervals that allow for that, and no
         others may be told of it. They are in its record, and hold for the results it counted."""
         for view in self.targets.values():
-            stopping = view.run.record.get("stopping") or []
-            rules = [rule for rule in stopping if view.target in rule.get("targets", ())]
+            rules = [
+                rule
+                for rule in view.run.recorded("stopping")
+                if view.target in rule.get("targets", ())
+            ]
             if not rules:
                 continue
             view.sequential = True
@@ -287,6 +172,20 @@ class Overview:
             "judges": totals.judges.to_list(),
             "worst": msgspec.to_builtins(self.worst),
         }
+
+
+def _grouped(runs: Sequence[ReportRun]) -> frozenset[str]:
+    names: dict[str, set[str]] = {}
+    for run in runs:
+        for kind, known in run.grader_names.items():
+            names.setdefault(kind, set()).update(known)
+    return frozenset(kind for kind, known in names.items() if len(known) > NAMES_APART)
+
+
+def _project_of(run: ReportRun) -> Path:
+    """Where what is known of judges is kept: the run may lie elsewhere."""
+    started = Path(str(run.record.get("cwd") or run.folder))
+    return find_project(started if started.is_dir() else run.folder).root
 
 
 def labelled(run: ReportRun, result: CaseResult) -> CaseResult:
@@ -376,13 +275,6 @@ def _grader(view: TargetView, grader: GraderView) -> dict[str, Any]:
         "pass_rate": rate.value if rate else None,
         "pass_rate_interval": bounds(rate) if fixed else None,
     }
-
-
-def bounds(estimate: Estimate | None) -> list[float] | None:
-    """The interval of an estimate, where it has one."""
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return None
-    return [estimate.low, estimate.high]
 
 
 def _recorded(view: TargetView) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from muster.errors import UsageError
 from muster.reports.columns import COLUMNS, flat_row, grader_columns
 from muster.reports.overview import Overview
 
@@ -15,21 +14,16 @@ _BATCH = 1_000
 
 
 def write_parquet(overview: Overview, path: Path) -> None:
-    """Write all results, a thousand at a time.
+    """Write all results, a thousand at a time."""
+    import pyarrow
+    import pyarrow.parquet
 
-    Raises:
-        UsageError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError("Parquet needs pyarrow: pip install 'muster-ai[parquet]'") from None
     kinds = {
         "text": pyarrow.large_string(),
         "json": pyarrow.large_string(),
         "whole": pyarrow.int64(),
         "number": pyarrow.float64(),
+        "flag": pyarrow.bool_(),
     }
     graders = grader_columns(overview)
     columns = COLUMNS | dict.fromkeys(graders.values(), "number")
@@ -43,7 +37,7 @@ def write_parquet(overview: Overview, path: Path) -> None:
                 values.clear()
 
         for run, result in overview.rows():
-            row = flat_row(run, result, graders)
+            row = flat_row(overview, run, result, graders)
             for name, values in batch.items():
                 values.append(row.get(name))
             if len(batch["run"]) == _BATCH:

@@ -25,13 +25,17 @@ from muster.evals.results import (
     read_run,
     without_secrets,
 )
+from muster.reports.tallies import is_named_by_value
 
-__all__ = ("Group", "ReportRun", "name_targets", "open_runs")
+__all__ = ("NAMES_APART", "Group", "ReportRun", "name_targets", "open_runs")
 
 Group: TypeAlias = tuple[str, str]
 """A suite's key and a target."""
 
 _LINES_NAMED = 5
+
+NAMES_APART = 12
+"""Graders of one type that are told apart by what they look for."""
 
 _STATUSES = (OK, QUALITY_FAILURE, EXECUTION_ERROR)
 
@@ -59,6 +63,8 @@ class ReportRun:
         self.unreadable = 0
         self.duplicates = 0
         self.has_repeats = False
+        self.grader_names: dict[str, set[str]] = {}
+        """By type: names of graders that say what each looks for, one more than are told apart."""
         self.labels: dict[str, str] = {}
         """By target: what it is called in a report, where runs may share targets."""
         try:
@@ -78,7 +84,7 @@ class ReportRun:
     @property
     def targets(self) -> list[str]:
         """In the order of the record, then of their first result."""
-        named = [str(row.get("name")) for row in _rows(self.record.get("targets"))]
+        named = [str(row.get("name")) for row in self.recorded("targets")]
         there = [target for _, target in self.groups]
         return list(dict.fromkeys([name for name in named if name in there] + there))
 
@@ -91,13 +97,18 @@ class ReportRun:
     @property
     def saved(self) -> int:
         """Results that were not needed, for enough was known before."""
-        rows = _rows(self.record.get("stopping"))
-        return sum(int(row.get("results_saved") or 0) for row in rows)
+        return sum(int(row.get("results_saved") or 0) for row in self.recorded("stopping"))
 
     @property
     def missing(self) -> int:
         """Planned results that are not there."""
         return 0 if self.planned is None else max(self.planned - self.count - self.saved, 0)
+
+    def recorded(self, name: str) -> list[dict[str, Any]]:
+        """A list of the record, such as `suites`; what anybody has made of it by hand is left
+        out."""
+        rows = self.record.get(name)
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
     def rows(self) -> Iterator[CaseResult]:
         """All results, in the order they came."""
@@ -169,6 +180,11 @@ class ReportRun:
         key = hashlib.blake2b(repr(result.key).encode(), digest_size=16).digest()
         known = seen.get(key)
         places = self.groups.setdefault(group, array("Q"))
+        for row in result.scores:
+            if is_named_by_value(row):
+                names = self.grader_names.setdefault(str(row["type"]), set())
+                if len(names) <= NAMES_APART:
+                    names.add(str(row["name"]))
         if known is None:
             seen[key] = (group, len(places), place, judged)
             places.append(place)
@@ -191,7 +207,7 @@ class ReportRun:
             self.notes.append(
                 f"{self.name}: {self.missing} of {self.planned} planned results are missing"
             )
-        for suite in _rows(self.record.get("suites")):
+        for suite in self.recorded("suites"):
             if skipped := suite.get("skipped"):
                 self.notes.append(
                     f"{self.name}: tests of {suite.get('name')} that were left out as not valid: "
@@ -214,10 +230,28 @@ def _decoded(line: bytes) -> CaseResult | None:
         result = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    if not _are_scores(result.scores):
+        return None
+    if not all(_are_scores(turn.get("scores", [])) for turn in result.turns or ()):
+        return None
     if result.execution_status == EXECUTION_ERROR:
         result.score = None
         return result
     return result if result.execution_status in _STATUSES and result.score is not None else None
+
+
+def _are_scores(rows: Any) -> bool:
+    """Whether these are rows of graders, with those within them, as every reader takes them."""
+    return isinstance(rows, list) and all(
+        isinstance(row, dict)
+        and _are_mappings(row.get("assertions", []))
+        and ("scores" not in row or _are_scores(row["scores"]))
+        for row in rows
+    )
+
+
+def _are_mappings(rows: Any) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
 
 
 def _bring_in_range(result: CaseResult) -> bool:
@@ -226,11 +260,6 @@ def _bring_in_range(result: CaseResult) -> bool:
         return False
     result.score = 0.0 if result.score < 0 else 1.0
     return True
-
-
-def _rows(value: Any) -> list[dict[str, Any]]:
-    """A list of mappings in a record that anybody may have edited."""
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def _no_results(folder: Path, error: OSError) -> str:

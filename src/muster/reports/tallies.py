@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from muster.evals.results import CaseResult
 from muster.evals.stats import Estimate, mean_of_sums
 
-__all__ = ("BINS", "Cluster", "Tally", "bin_of", "cluster_of", "named_scores")
+__all__ = ("BINS", "Cluster", "Tally", "bin_of", "cluster_of", "is_named_by_value", "named_scores")
 
 Cluster: TypeAlias = tuple[str, str, str]
 
@@ -81,10 +81,24 @@ def bin_of(score: float) -> int:
     return min(int(score * BINS + 1e-9), BINS - 1)
 
 
-def named_scores(result: CaseResult) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each grader's row with a name of its own: the second `contains` of a case is `contains#2`."""
+def is_named_by_value(row: Mapping[str, Any]) -> bool:
+    """Whether a grader's name is its type and what it looks for, such as `contains-Paris`."""
+    return str(row.get("name")).startswith(f"{row.get('type')}-")
+
+
+def named_scores(
+    result: CaseResult, grouped: Collection[str] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each grader's row with a name of its own: the second `contains` of a case is `contains#2`.
+
+    Args:
+        grouped: types whose graders, where they are named by what they look for, go by the type.
+    """
     seen: dict[str, int] = {}
     for row in result.scores:
+        kind = str(row.get("type"))
         name = str(row.get("name") or row.get("type") or "grader")
+        if kind in grouped and is_named_by_value(row):
+            name = kind
         count = seen[name] = seen.get(name, 0) + 1
         yield (name if count == 1 else f"{name}#{count}"), row

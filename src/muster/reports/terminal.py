@@ -58,6 +58,7 @@ def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> st
     parts.extend(fallbacks)
     parts.extend(repeat_lines(totals.targets.values()))
     parts.extend(stopping_lines(outcome.stopping))
+    parts.extend(_cache_lines(totals))
     if judging := _judging(totals):
         parts.append(judging)
     if totals.count + outcome.saved < planned:
@@ -66,6 +67,22 @@ def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> st
     if folder is not None:
         parts.append(f"results: {folder}")
     return "\n\n".join(parts)
+
+
+def _cache_lines(totals: RunTotals) -> list[str]:
+    """What the response cache saved."""
+    lines = []
+    for target in totals.targets.values():
+        saved = target.saved
+        if saved.hits:
+            line = f"cache: {saved.hits} answers for {target.target} were there"
+            told = []
+            if saved.usage is not None:
+                told.append(f"{format_tokens(saved.usage.total)} tokens")
+            if saved.cost_usd is not None:
+                told.append(format_money(saved.cost_usd))
+            lines.append(line + (f"; saved {', '.join(told)}" if told else ""))
+    return ["\n".join(lines)] if lines else []
 
 
 def _judging(totals: RunTotals) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -28,8 +29,6 @@ FORMATS = ("html", "junit", "markdown", "csv", "parquet")
 
 STDOUT = "-"
 
-STEP_SUMMARY = "GITHUB_STEP_SUMMARY"
-
 _STEP_LIMIT = 1_048_576
 """Bytes that GitHub takes as the summary of one step, whoever wrote them."""
 
@@ -41,7 +40,7 @@ def open_overview(folders: Sequence[Path]) -> Overview:
         UsageError: a folder holds no run.
     """
     secrets: set[str] = set()
-    for folder in folders:
+    for folder in (Path(), *folders):
         secrets |= environment_secrets(load_environment(folder, os.environ))
     return Overview(open_runs(folders, Masker(secrets)))
 
@@ -59,14 +58,21 @@ def check_files(files: Mapping[str, str], folders: Sequence[Path] = ()) -> None:
     for form, file in files.items():
         place = file if file == STDOUT else os.path.realpath(file)
         if place in taken:
-            raise UsageError(f"--{taken[place]} and --{form} would both be written to {file}")
+            raise UsageError(f"{taken[place]} and {form} would both be written to {file}")
         taken[place] = form
         if place in own:
-            raise UsageError(f"--{form} {file} is a file of the run itself")
-        if file == STDOUT and form == "parquet":
-            raise UsageError("--parquet needs the name of a file")
+            raise UsageError(f"{form}: {file} is a file of the run itself")
+        if form == "parquet":
+            _check_parquet(file)
         if file != STDOUT and Path(file).is_dir():
-            raise UsageError(f"--{form} {file} is a folder; give the name of a file")
+            raise UsageError(f"{form}: {file} is a folder; give the name of a file")
+
+
+def _check_parquet(file: str) -> None:
+    if file == STDOUT:
+        raise UsageError("parquet needs the name of a file")
+    if find_spec("pyarrow") is None:
+        raise UsageError("Parquet needs pyarrow: pip install 'muster-ai[parquet]'")
 
 
 def write_report(overview: Overview, form: str, file: str) -> None:

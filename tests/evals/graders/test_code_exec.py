@@ -105,7 +105,7 @@ async def test_a_test_that_is_no_python_is_an_error(tmp_path):
 
 async def test_without_a_sandbox_nothing_is_run(tmp_path, monkeypatch):
     guard = tmp_path / "guard.py"
-    guard.write_text("print('{\"refused\": \"unshare: not permitted\"}')")
+    guard.write_text('print(\'{"refused": "unshare: not permitted"}\')')
     monkeypatch.setattr(cell, "_GUARD", guard)
     graded = await ask(ADD, tmp_path, "    return a + b")
     assert graded.error == (

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -379,6 +380,12 @@ def test_texts_are_a_rubric_of_the_set() -> None:
     assert found.score == pytest.approx(2 / 3)
 
 
+def test_judges_of_members_are_known_before_the_run(bind: Callable[..., Any]) -> None:
+    inner = a_set({"type": "llm-grader", "criteria": "Good.", "judge_target": "other"}, "Kind.")
+    (bound,) = bind([composite({"type": "llm", "judge_target": "third"}, inner)])
+    assert set(bound.judges) == {"other", None, "third"}
+
+
 # --- members side by side -------------------------------------------------------------------------
 
 
@@ -446,3 +453,47 @@ def test_a_model_that_gives_no_verdict_is_an_error() -> None:
     assert [row.score for row in found.rows[0].scores] == [1.0]
     with pytest.raises(ConfigError, match="would not see the answer"):
         judge_with(composite({"type": "llm", "prompt": "{{ criteria }}"}, YES), Scripted("x"))
+
+
+# --- a program ------------------------------------------------------------------------------------
+
+LEAST = """\
+import json, sys
+results = json.load(sys.stdin)["results"]
+score = min(row["score"] for row in results.values())
+print(json.dumps({"score": score, "verdict": "pass", "assertions": [
+    {"text": " ".join(results), "passed": True}]}))
+"""
+
+
+def test_a_program_aggregates(tmp_path: Path) -> None:
+    (tmp_path / "least.py").write_text(LEAST)
+    for aggregator in (
+        {"type": "code-grader", "path": "least.py"},
+        {"type": "script", "command": [sys.executable, "least.py"]},
+        {"type": "code", "command": f"{sys.executable} least.py"},
+    ):
+        found = ask(composite(aggregator, YES, give(0.25), YES), folder=tmp_path)
+        assert found.error is None
+        row = found.rows[0]
+        assert (row.score, row.verdict, row.value) == (0.25, "pass", 1.0)
+        assert row.assertions[0].text == "contains-a give contains-a-2"
+        assert len(row.scores) == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("exit 3", "3"),
+        ("echo", "wrote nothing"),
+        (["no-such-program-at-all"], "not found"),
+        ("echo '{\"score\": 11}'", "11"),
+    ],
+)
+def test_a_program_that_breaks_is_an_error(
+    tmp_path: Path, command: str | list[str], message: str
+) -> None:
+    found = ask(composite({"type": "script", "command": command}, YES), folder=tmp_path)
+    assert found.error is not None
+    assert message in found.error
+    assert [row.score for row in found.rows[0].scores] == [1.0]

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from judge_parts import Scripted, judge_with
 from muster.errors import ConfigError
 from muster.evals.case import Case
 from muster.evals.graders.base import BoundGrader, GradeContext, GraderSpec
 from muster.evals.graders.tool_use import ToolSequence
-from muster.evals.graders.trace import contains, look_up, matches_name, same
+from muster.evals.graders.trace import MISSING, contains, look_up, matches_name, same
 from muster.evals.graders.trajectory import ToolTrajectory
 from muster.evals.scoring import Graded, ScoreRow, grade_all
 from muster.provider import Message, ProviderResponse, ToolCall
@@ -416,8 +417,23 @@ def test_paths_and_names() -> None:
     assert look_up(value, "0") == 2
     assert look_up([1, 2], "[1]") == 2
     for path in ("a[1].b", "a.b", "a[0].b.c", "zz"):
-        assert look_up(value, path) is not None
-        assert not isinstance(look_up(value, path), int)
+        assert look_up(value, path) is MISSING
     assert matches_name("Read", "re?d")
     assert not matches_name("Read\n", "Read")
     assert matches_name("a!b", "a!b")
+
+
+# --- the goal -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["Books a flight.", {"goal": "Books a flight."}])
+def test_a_model_says_whether_the_goal_is_reached(value: Any) -> None:
+    judge = Scripted({"score": 1, "reason": "booked", "assertions": []})
+    entry = {"type": "trajectory:goal-success", "value": value}
+    found, asked = judge_with(entry, judge, output="Booked.")
+    assert (found.score, asked.calls) == (1.0, 1)
+    question = judge.requests[0].question
+    assert "Books a flight." in question
+    assert "calls of tools" in question
+    turned, _ = judge_with(entry | {"type": "not-trajectory:goal-success"}, judge)
+    assert turned.score == 0

@@ -214,6 +214,15 @@ tests:
       - {type: not-regex, value: x, threshold: 1}
       - {type: llm-rubric, value: is kind, threshold: 0.5}
       - {type: python, value: file://check.py}
+      - {type: similar, value: x, threshold: 0.8}
+      - {type: similar, value: x}
+      - {type: bleu, value: x}
+      - {type: levenshtein, value: x, threshold: 3}
+      - type: assert-set
+        threshold: 0.5
+        assert:
+          - $ref: '#/assertionTemplates/polite'
+          - {type: cost, threshold: 0.1}
     options: {disableDefaultAsserts: true}
 """
     (test,) = read(tmp_path, text).data["tests"]
@@ -228,6 +237,18 @@ tests:
             {"type": "not-regex", "value": "x", "min_score": 1},
             {"type": "llm-rubric", "value": "is kind", "threshold": 0.5},
             {"type": "python", "value": "file://check.py"},
+            {"type": "similar", "value": "x", "threshold": 0.9},
+            {"type": "similar", "value": "x", "threshold": 0.875},
+            {"type": "bleu", "value": "x", "threshold": 0.5},
+            {"type": "levenshtein", "value": "x", "threshold": 3},
+            {
+                "type": "assert-set",
+                "threshold": 0.5,
+                "assert": [
+                    {"type": "contains", "value": "please"},
+                    {"type": "cost", "threshold": 0.1},
+                ],
+            },
         ],
         "options": {},
         "execution": {"skip_defaults": True},

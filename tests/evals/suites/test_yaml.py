@@ -662,7 +662,6 @@ def test_what_changes_no_result_is_warned_of(tmp_path: Path) -> None:
     said = [line.split(": ")[1] for line in suite.warnings]
     assert said == [
         "evaluate_options.delay",
-        "execution.cache",
         "execution.trials.strategy",
         "evaluator",
     ]

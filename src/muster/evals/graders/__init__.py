@@ -10,6 +10,7 @@ __all__ = ("graders",)
 _TEXT = "muster.evals.graders.text"
 _METRICS = "muster.evals.graders.metrics"
 _LLM = "muster.evals.graders.llm"
+_MEASURES = "muster.evals.graders.text_metrics"
 _TOOLS = "muster.evals.graders.tool_use"
 
 graders: Registry[GraderFactory] = Registry(
@@ -17,6 +18,8 @@ graders: Registry[GraderFactory] = Registry(
     builtins={
         "agent-rubric": f"{_LLM}:LlmGrader",
         "assert-set": "muster.evals.graders.composite:AssertSet",
+        "bleu": f"{_MEASURES}:Bleu",
+        "chrf": f"{_MEASURES}:Chrf",
         "code-exec": "muster.evals.graders.code_exec:CodeExec",
         "code-grader": "muster.evals.graders.script:Script",
         "composite": "muster.evals.graders.composite:Composite",
@@ -27,24 +30,30 @@ graders: Registry[GraderFactory] = Registry(
         "ends-with": f"{_TEXT}:EndsWith",
         "equals": f"{_TEXT}:Equals",
         "execution-metrics": "muster.evals.graders.execution_metrics:ExecutionMetrics",
+        "field-accuracy": "muster.evals.graders.field_accuracy:FieldAccuracy",
         "file-changes": "muster.evals.graders.file_changes:FileChanges",
+        "fuzzy": f"{_MEASURES}:Fuzzy",
         "icontains": f"{_TEXT}:IContains",
         "icontains-all": f"{_TEXT}:IContainsAll",
         "icontains-any": f"{_TEXT}:IContainsAny",
         "is-json": "muster.evals.graders.json:IsJson",
         "javascript": "muster.evals.graders.inline:JavaScript",
+        "json-diff": "muster.evals.graders.json_diff:JsonDiff",
         "latency": f"{_METRICS}:Latency",
+        "levenshtein": f"{_MEASURES}:Levenshtein",
         "llm-grader": f"{_LLM}:LlmGrader",
         "llm-pairwise": "muster.evals.graders.pairwise:Pairwise",
         "llm-rubric": f"{_LLM}:LlmGrader",
         "numeric": "muster.evals.graders.numeric:Numeric",
         "python": "muster.evals.graders.python:PythonGrader",
         "regex": "muster.evals.graders.regex:Regex",
+        "rouge": f"{_MEASURES}:Rouge",
         "rubric": f"{_LLM}:Rubrics",
         "rubrics": f"{_LLM}:Rubrics",
         "script": "muster.evals.graders.script:Script",
-        "skill-trigger": f"{_TOOLS}:SkillTrigger",
-        "skill-used": f"{_TOOLS}:SkillUsed",
+        "similar": "muster.evals.graders.similar:Similar",
+        "skill-trigger": "muster.evals.graders.skills:SkillTrigger",
+        "skill-used": "muster.evals.graders.skills:SkillUsed",
         "starts-with": f"{_TEXT}:StartsWith",
         "step-count": f"{_TOOLS}:StepCount",
         "token-usage": f"{_METRICS}:TokenUsage",
@@ -52,6 +61,7 @@ graders: Registry[GraderFactory] = Registry(
         "tool-sequence": f"{_TOOLS}:ToolSequence",
         "tool-trajectory": "muster.evals.graders.trajectory:ToolTrajectory",
         "tool-used": f"{_TOOLS}:ToolUsed",
+        "trajectory:goal-success": "muster.evals.graders.goal:GoalSuccess",
         "trajectory:step-count": f"{_TOOLS}:StepCount",
         "trajectory:tool-args-match": f"{_TOOLS}:ToolArgsMatch",
         "trajectory:tool-sequence": f"{_TOOLS}:ToolSequence",

@@ -7,7 +7,6 @@ __all__ = ("is_foreign",)
 _FOREIGN = frozenset(
     (
         "answer-relevance",
-        "bleu",
         "classifier",
         "contains-html",
         "contains-json",
@@ -18,7 +17,6 @@ _FOREIGN = frozenset(
         "context-relevance",
         "conversation-relevance",
         "factuality",
-        "field-accuracy",
         "finish-reason",
         "g-eval",
         "gleu",
@@ -31,7 +29,6 @@ _FOREIGN = frozenset(
         "is-valid-openai-function-call",
         "is-valid-openai-tools-call",
         "is-xml",
-        "levenshtein",
         "max-score",
         "meteor",
         "model-graded-closedqa",

@@ -1,5 +1,5 @@
 """Graders of single facts about an agent's way: `tool-used`, `tool-sequence`, `tool-args-match`,
-`step-count`, and whether it used a skill. Each is 1 or 0.
+`step-count`. Each is 1 or 0.
 
 Names are compared letter case aside, and may have `*` and `?`.
 """
@@ -18,7 +18,7 @@ from muster.evals.graders.text import clip
 from muster.evals.graders.trace import arguments_of, calls_of, contains, matches_name, same
 from muster.provider import Message, ToolCall
 
-__all__ = ("SkillTrigger", "SkillUsed", "StepCount", "ToolArgsMatch", "ToolSequence", "ToolUsed")
+__all__ = ("Counted", "StepCount", "ToolArgsMatch", "ToolSequence", "ToolUsed", "Used")
 
 _Name = Annotated[str, Field(min_length=1, pattern=r"\S")]
 _Count = Annotated[int, Field(ge=0)]
@@ -41,13 +41,16 @@ class _Named(FileModel):
         return self
 
 
-class _Counted(_Named):
+class Counted(_Named):
+    """A name, and how often it is used."""
+
     min: _Count | None = None
     """How often at least; 1 by default."""
     max: _Count | None = None
     """How often at most."""
 
     def bounds(self, least: int) -> tuple[int, float]:
+        """How often at least, and at most; `least` if nothing is said."""
         return (
             least if self.min is None else self.min,
             float("inf") if self.max is None else self.max,
@@ -60,9 +63,7 @@ def _as_item(value: Any) -> Any:
 
 
 class _UsedSettings(FileModel):
-    value: Annotated[list[_Name], Field(min_length=1)] | _Counted = Field(
-        union_mode="left_to_right"
-    )
+    value: Annotated[list[_Name], Field(min_length=1)] | Counted = Field(union_mode="left_to_right")
     """A name, a list of them, or `{name | pattern, min, max}`."""
 
     @model_validator(mode="before")
@@ -73,7 +74,7 @@ class _UsedSettings(FileModel):
         return data
 
 
-class _Used:
+class Used:
     """What the graders of used tools and of used skills have in common."""
 
     Settings: ClassVar[type[FileModel]] = _UsedSettings
@@ -85,7 +86,7 @@ class _Used:
         self._value = value
         self.negated = spec.negate and isinstance(value, list)
         """Of a list, the opposite is that none of it is used; not that one is missing."""
-        if isinstance(value, _Counted):
+        if isinstance(value, Counted):
             least, most = value.bounds(self._least(value))
             if least > most:
                 raise ValueError(f"at least {least} and at most {most:g} cannot be; say both")
@@ -93,7 +94,7 @@ class _Used:
     def __call__(self, context: GradeContext) -> Score:
         used = self._used(context)
         told = f"used: {clip(', '.join(used))}" if used else f"no {self.what} is used"
-        if isinstance(self._value, _Counted):
+        if isinstance(self._value, Counted):
             wanted = self._value.wanted
             least, most = self._value.bounds(self._least(self._value))
             count = sum(self._fits(name, self._value) for name in used)
@@ -115,14 +116,14 @@ class _Used:
     def _is(self, name: str, wanted: str) -> bool:
         return matches_name(name, wanted)
 
-    def _fits(self, name: str, value: _Counted) -> bool:
+    def _fits(self, name: str, value: Counted) -> bool:
         return matches_name(name, value.wanted)
 
-    def _least(self, value: _Counted) -> int:
+    def _least(self, value: Counted) -> int:
         return 1
 
 
-class ToolUsed(_Used):
+class ToolUsed(Used):
     """The tool is called, or all tools of a list; with `not-`, none of them."""
 
     what = "tool"
@@ -130,26 +131,6 @@ class ToolUsed(_Used):
 
     def _used(self, context: GradeContext) -> list[str]:
         return [call.tool for call in calls_of(context)]
-
-
-class SkillUsed(_Used):
-    """The skill is used, or all skills of a list; with `not-`, none of them."""
-
-    what = "skill"
-    __slots__ = ()
-
-    def _used(self, context: GradeContext) -> list[str]:
-        return list(_skills(context))
-
-    def _is(self, name: str, wanted: str) -> bool:
-        return name == wanted.strip()
-
-    def _fits(self, name: str, value: _Counted) -> bool:
-        named = value.name is None or name == value.name.strip()
-        return named and (value.pattern is None or matches_name(name, value.pattern))
-
-    def _least(self, value: _Counted) -> int:
-        return 1 if value.max is None else 0
 
 
 # --- sequences and arguments ----------------------------------------------------------------------
@@ -255,7 +236,10 @@ class ToolArgsMatch:
                 for name, given in made.items()
                 if not (name in value.defaults and same(given, value.defaults[name]))
             }
-        return same(made, wanted) if value.mode == "exact" else contains(made, wanted)
+        try:
+            return same(made, wanted) if value.mode == "exact" else contains(made, wanted)
+        except RecursionError:  # nested deeper than anything that is expected
+            return False
 
     def _compared(self, arguments: Any) -> Any:
         if not isinstance(arguments, Mapping):
@@ -384,96 +368,4 @@ def _command(arguments: Any) -> str | None:
             value = ("; " if name == "commands" else " ").join(map(str, value))
         if isinstance(value, str) and value.strip():
             return value.strip()
-    return None
-
-
-# --- skills ---------------------------------------------------------------------------------------
-
-_SKILL_PATH = re.compile(r"(?:^|[\\/])skills[\\/]([^\\/\s]+)[\\/]")
-
-
-def _skills(context: GradeContext) -> Iterator[str]:
-    """The names of the skills that were used: those that the target tells, or else those that its
-    calls say."""
-    told = _told_skills(context)
-    if told is not None:
-        yield from told
-        return
-    for call in calls_of(context):
-        arguments = arguments_of(call)
-        if call.status == "error" or not isinstance(arguments, Mapping):
-            continue
-        if call.tool.lower() == "skill":
-            name = _first(arguments, "skill", "name", "command")
-            if name is not None:
-                yield name.strip()
-        elif call.tool.lower() == "read":
-            found = _SKILL_PATH.search(_first(arguments, "file_path", "path") or "")
-            if found is not None:
-                yield found[1]
-
-
-def _told_skills(context: GradeContext) -> list[str] | None:
-    places: list[Any] = [message.metadata for message in context.response.output]
-    raw = context.response.raw
-    if isinstance(raw, Mapping):
-        places += [raw, raw.get("metadata")]
-    found: list[str] | None = None
-    for place in places:
-        if not isinstance(place, Mapping):
-            continue
-        calls = place.get("skill_calls", place.get("skillCalls"))
-        if isinstance(calls, list | tuple):
-            found = (found or []) + [
-                call["name"]
-                for call in calls
-                if isinstance(call, Mapping)
-                and isinstance(call.get("name"), str)
-                and call.get("is_error", call.get("isError")) is not True
-            ]
-    return found
-
-
-def _first(arguments: Mapping[str, Any], *names: str) -> str | None:
-    values = (arguments.get(name) for name in names)
-    return next((value for value in values if isinstance(value, str) and value.strip()), None)
-
-
-class _TriggerSettings(FileModel):
-    skill: _Name
-    """The skill's name, or a part of it."""
-    should_trigger: bool = True
-    """`false`: it must not be used."""
-
-
-class SkillTrigger:
-    """The skill is called, its files are read, or what a tool answered names one of them."""
-
-    Settings = _TriggerSettings
-    __slots__ = ("_settings",)
-
-    def __init__(self, spec: GraderSpec) -> None:
-        self._settings = _TriggerSettings.model_validate(spec.config)
-
-    def __call__(self, context: GradeContext) -> Score:
-        skill = self._settings.skill
-        calls = calls_of(context)
-        evidence = next(filter(None, (_trace_of(skill, call) for call in calls)), None)
-        passed = (evidence is not None) is self._settings.should_trigger
-        says = "is not used" if evidence is None else "is used"
-        told = evidence or f"{len(calls)} calls of tools"
-        return Score(float(passed), (Assertion(f'skill "{skill}" {says}', passed, told),))
-
-
-def _trace_of(skill: str, call: ToolCall) -> str | None:
-    arguments = arguments_of(call)
-    given: Mapping[str, Any] = arguments if isinstance(arguments, Mapping) else {}
-    folder = f"skills/{skill}/"
-    tool = call.tool.lower()
-    if tool == "skill" and skill in str(given.get("skill", "")):
-        return f"the tool {call.tool} is called with {clip(str(given['skill']))}"
-    if tool == "read" and folder in (path := _first(given, "file_path", "path") or ""):
-        return f"the tool {call.tool} reads {clip(path)}"
-    if call.output is not None and folder in Message("tool", call.output).text:
-        return f"what the tool {call.tool} answered names {folder}"
     return None

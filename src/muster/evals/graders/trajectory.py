@@ -181,7 +181,10 @@ class ToolTrajectory:
         made = arguments_of(call)
         if not isinstance(made, Mapping):
             return False
-        return _arguments_match(item.args, made, match)
+        try:
+            return _arguments_match(item.args, made, match)
+        except RecursionError:  # nested deeper than anything that is expected
+            return False
 
 
 def _arguments_match(wanted: Mapping[str, Any], made: Mapping[str, Any], match: Any) -> bool:

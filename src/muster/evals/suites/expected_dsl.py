@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from muster.errors import nearest
+from muster.evals.graders import graders
 from muster.evals.graders.foreign import is_foreign
 
 __all__ = ("parse_expected", "threshold_field")
@@ -49,7 +50,7 @@ def parse_expected(text: str) -> dict[str, Any]:
     kind = entry["kind"]
     # A kind that is not graded here is passed on by its name: where graders are looked up it is
     # reported, with its place.
-    if kind not in _KINDS and not is_foreign(kind):
+    if kind not in _KINDS and not graders.is_builtin(kind) and not is_foreign(kind):
         _check_spelling(text, entry)
         return {"type": "equals", "value": text}
     limit = kind in _LIMITS and entry["number"] is not None

@@ -165,12 +165,21 @@ def _checked(reader: SuiteReader, path: Path | None, *, skip_invalid: bool) -> S
         fail_on_error=bool(_first(entry.fail_on_error, execution and execution.fail_on_error)),
         skipped=checked.skipped,
         warnings=reader.notes.lines,
+        cache=_asks_for_cache(execution and execution.cache, options and options.cache),
         stop_when=_stop_when(reader),
         has_clusters=checked.has_clusters,
         dependencies=checked.dependencies,
         judges=frozenset(checked.judges),
         inline_targets=reader.targets.inline,
     )
+
+
+def _asks_for_cache(*written: object) -> bool:
+    """`true`, or a mapping that is not switched off."""
+    for value in written:
+        if value is not None:
+            return value.get("enabled", True) is True if isinstance(value, dict) else value is True
+    return False
 
 
 def _stop_when(reader: SuiteReader) -> dict[str, Any] | None:

@@ -101,9 +101,9 @@ class Execution(FileModel):
     skip_defaults: bool = False
     """True: this test takes neither the suite's input nor its assertions."""
     cache: Any = None
-    """Read, not used: every call is made."""
+    """`true`: answers that are there already are not asked for again."""
     cache_path: str | None = None
-    """Read, not used."""
+    """Read, not used; `--cache-path` says where the cache is."""
     trials: Trials | None = None
     """Repeats."""
     budget_usd: Positive | None = None
@@ -126,7 +126,7 @@ class EvaluateOptions(FileModel):
     timeout_ms: Positive | None = None
     """Bound on one test, in milliseconds."""
     cache: Any = None
-    """Read, not used: every call is made."""
+    """`true`: answers that are there already are not asked for again."""
     delay: float | None = None
     """Read, not used: limit a target's requests a minute instead."""
     generate_suggestions: bool | None = None

@@ -44,7 +44,7 @@ from muster.evals.suites.targets import SuiteTargets
 from muster.evals.suites.variables import has_braces
 from muster.provider import Message
 
-__all__ = ("NOT_CACHED", "NO_GRADER", "NO_STRATEGY", "CaseBuilder")
+__all__ = ("CACHE_OF_SUITE", "NO_GRADER", "NO_STRATEGY", "CaseBuilder")
 
 _PLAIN = frozenset(
     ("id", "input", "expected_output", "criteria", "assertions", "assert", "metadata")
@@ -56,7 +56,7 @@ NO_GRADER = (
     "has nothing that judges the answer; add `assertions`, for example "
     "`- {type: contains, value: …}`, or `criteria` for a model that judges"
 )
-NOT_CACHED = "Muster does not cache answers yet; every call is made"
+CACHE_OF_SUITE = "not used; caching is a setting of the whole suite"
 NO_STRATEGY = "not used: every repeat is run, recorded and summed up by itself"
 
 
@@ -237,7 +237,7 @@ class CaseBuilder:
                 text = f'"{name}" is a setting of the whole suite'
                 problems.append(place.at("execution", name).problem(text, of_key=True))
         if execution.cache or execution.cache_path:
-            self._notes.at(place.at("execution", "cache"), NOT_CACHED)
+            self._notes.at(place.at("execution", "cache"), CACHE_OF_SUITE)
         if execution.trials is not None and execution.trials.strategy is not None:
             self._notes.at(place.at("execution", "trials", "strategy"), NO_STRATEGY)
 

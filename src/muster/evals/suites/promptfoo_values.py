@@ -32,6 +32,9 @@ _UNUSED_OPTIONS = {
 }
 """Options of a test that are not passed on; a text says why they make no difference."""
 
+_USUAL_THRESHOLDS = {"bleu": 0.5, "similar": 0.75}
+"""Of measures, the score from which they pass in promptfoo when nothing is said."""
+
 _CODE_KINDS = ("javascript", "python", "ruby", "webhook")
 _UNREADABLE = (".js", ".cjs", ".mjs", ".ts", ".py", ".pdf")
 _DATA_FILES = (".json", ".yaml", ".yml")
@@ -212,6 +215,10 @@ class Translator(msgspec.Struct):
         if "threshold" in made and threshold_field(kind) == "min_score":
             made["min_score"] = made.pop("threshold")
             self.move((*old, "threshold"), (*new, "min_score"))
+        if kind == "assert-set" and "assert" in made:
+            made["assert"] = self.assertions(made["assert"], (*old, "assert"), (*new, "assert"))
+        if kind in _USUAL_THRESHOLDS:
+            made["threshold"] = _own_threshold(kind, made.get("threshold"))
         value = made.get("value")
         if isinstance(value, str) and kind == "is-json":
             made["value"] = self._schema(value, (*old, "value"))
@@ -228,6 +235,14 @@ class Translator(msgspec.Struct):
         except ValueError as error:
             self.complain(old, f"the schema is not valid JSON: {error}")
             return {}
+
+
+def _own_threshold(kind: str, given: Any) -> Any:
+    """A measure's threshold as it is here: promptfoo compares a cosine c itself, and here it is
+    (1 + c) / 2."""
+    given = _USUAL_THRESHOLDS[kind] if given is None else given
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    return (1 + given) / 2 if kind == "similar" and is_number else given
 
 
 class PromptfooRows(msgspec.Struct, frozen=True):

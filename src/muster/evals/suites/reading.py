@@ -17,7 +17,7 @@ from muster.evals.suites.layers import Binder, Layer, SuiteSettings, layer_of, o
 from muster.evals.suites.messages import FileFinder
 from muster.evals.suites.models import DefaultTest, SuiteFile
 from muster.evals.suites.names import DEFAULT_TEST, SUITE, tidy
-from muster.evals.suites.normalize import NO_STRATEGY, NOT_CACHED
+from muster.evals.suites.normalize import NO_STRATEGY
 from muster.evals.suites.notes import Notes
 from muster.evals.suites.prompts import Prompt, read_prompts
 from muster.evals.suites.targets import SuiteTargets
@@ -115,8 +115,6 @@ class SuiteReader:
         options, execution = entry.evaluate_options, entry.execution
         if options is not None:
             here = place.at("evaluate_options")
-            if options.cache:
-                self.notes.at(here.at("cache"), NOT_CACHED)
             if options.delay:
                 text = "not used; give the target `requests_per_minute` instead"
                 self.notes.at(here.at("delay"), text)
@@ -124,8 +122,8 @@ class SuiteReader:
                 self.notes.at(here.at("generate_suggestions"), "not used")
         if execution is not None:
             here = place.at("execution")
-            if execution.cache or execution.cache_path:
-                self.notes.at(here.at("cache"), NOT_CACHED)
+            if execution.cache_path:
+                self.notes.at(here.at("cache_path"), "not used; say --cache-path")
             if execution.trials is not None and execution.trials.strategy is not None:
                 self.notes.at(here.at("trials", "strategy"), NO_STRATEGY)
         if entry.evaluator is not None:

@@ -269,7 +269,7 @@
     return h("div", { class: "said" }, ...parts.map(([text, differs]) => (differs ? h(name, {}, text) : text)));
   }
 
-  const WORD = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]|[\p{L}\p{M}\p{N}_]+|\s+|./gsu;
+  const WORD = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]|\p{N}+(?:[.,]\p{N}+)+|[\p{L}\p{M}\p{N}_]+|\s+|./gsu;
   const MOST = 4e6;
   // Two texts as parts [text, differs], by the longest common sequence of words; spaces are no words.
   function wordDiff(one, two) {
@@ -345,7 +345,7 @@
       suite: head.suites[row[SUITE]], target: head.labels[row[LABEL]], "answered by": found.target_used,
       run: head.runs[row[LABEL]], repeat: row[REPEAT] || null, prompt: row[PROMPT] || null, tags,
       threshold: found.threshold, model: found.model, provider: found.provider, "finish reason": found.finish_reason,
-      attempts: found.attempts, tokens: found.token_usage ? JSON.stringify(found.token_usage) : null,
+      attempts: found.attempts, "from the cache": found.cached ? "yes" : null, tokens: found.token_usage ? JSON.stringify(found.token_usage) : null,
       cost: row[COST] === null ? null : money(row[COST]),
       judging: found.judge_calls ? `${found.judge_calls} calls, ${money(found.judge_cost_usd ?? null)}` : null,
       time: row[TIME] === null ? null : milliseconds(row[TIME]), started: found.started_at,
