@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,16 @@ def test_published_schema_is_current(name: str) -> None:
     assert schema == schema_of(name), "write it anew: make schemas"
 
 
+@cache
+def validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator(schema_of(schema))
+
+
 def errors_of(schema: str, data: object) -> list[str]:
-    return [error.message for error in Draft202012Validator(schema_of(schema)).iter_errors(data)]
+    return [error.message for error in validator(schema).iter_errors(data)]
 
 
+@cache
 def written() -> list[tuple[str, str, str]]:
     """All YAML files of `examples/` and of the manual: where they stand, their names, their
     texts."""

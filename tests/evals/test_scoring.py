@@ -287,3 +287,40 @@ def test_the_score_of_a_conversation() -> None:
     assert aggregate_turns([], "min") == 0.0
     with pytest.raises(ValueError, match='mean, min or max, not "median"'):
         aggregate_turns(scores, "median")
+
+
+# --- a verdict of one's own -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verdict", "options", "row", "score"),
+    [
+        ({"score": 0.5, "pass": True}, {}, (0.5, "pass", 1.0), 1.0),
+        ({"score": 0.9, "pass": False}, {}, (0.9, "fail", 0.0), 0.0),
+        ({"score": 0.9, "pass": True}, {}, (0.9, "pass", None), 0.9),
+        ({"score": 0.5, "passed": False}, {}, (0.5, "fail", None), 0.5),
+        ({"score": 0.5, "pass": True}, {"negate": True}, (0.5, "fail", 0.0), 0.0),
+        ({"score": 0.9, "pass": False}, {"required": True}, (0.9, "fail", 0.0), 0.0),
+        # What the suite says of it must hold as well.
+        ({"score": 0.5, "pass": True}, {"min_score": 0.6}, (0.5, "fail", None), 0.5),
+        ({"score": 0.7, "pass": True}, {"min_score": 0.6}, (0.7, "pass", None), 0.7),
+        ({"score": 0.7, "pass": False}, {"min_score": 0.6}, (0.7, "fail", 0.0), 0.0),
+        (Score(0.5, passed=True, counted=0.5), {}, (0.5, "pass", None), 0.5),
+        (Score(0.5, passed=True, counted=0.75), {}, (0.5, "pass", 0.75), 0.75),
+        (Score(0.5, passed=True, counted=0.75), {"negate": True}, (0.5, "fail", 0.25), 0.25),
+    ],
+)
+def test_a_verdict_that_the_score_contradicts_counts(
+    verdict: Any, options: dict[str, Any], row: tuple[Any, ...], score: float
+) -> None:
+    found = grade(grader(verdict, **options))
+    made = found.rows[0]
+    assert (made.score, made.verdict, made.counted) == row
+    assert found.score == score
+    assert made.to_dict().get("counted") == row[2]
+
+
+def test_a_verdict_is_true_or_false() -> None:
+    error = grade(grader({"score": 0.5, "pass": "yes"})).error
+    assert error is not None
+    assert "returned 'yes' as pass; it is true or false" in error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -270,3 +271,11 @@ def test_json_is_found_in_prose(value: Any) -> None:
     assert answer_json(f"So:\n```json\n{text}\n```\nthat is it") == value
     if isinstance(value, dict):
         assert answer_json(f"So {text} it is") == value
+
+
+def test_what_looks_like_json_does_not_hold_up_the_run() -> None:
+    for text in ("```\n" + " " * 200_000, "{" * 200_000, "[1, " * 50_000, '{"a": ' * 50_000):
+        begin = time.perf_counter()
+        with pytest.raises(ValueError, match=r"no JSON|deeply"):
+            answer_json(text)
+        assert time.perf_counter() - begin < 5

@@ -106,3 +106,12 @@ def test_a_mark_is_in_none_of_the_texts(texts: list[str]) -> None:
 def test_a_text_that_knows_its_mark_gets_another() -> None:
     first = mark_for(["a"])
     assert mark_for([f"a{first}"]) not in f"a{first}"
+
+
+def test_a_long_diff_is_shortened_and_says_so() -> None:
+    from muster.evals.graders.llm_prompt import _shortened
+
+    assert _shortened(None) is None
+    assert _shortened("+ a\n") == "+ a\n"
+    told = _shortened("x" * 41_234)
+    assert told == "x" * 40_000 + "\n[1,234 more characters are left out]"

@@ -143,6 +143,14 @@ def test_a_library_that_is_not_there_is_told_before_the_run(
         graded({"type": "fuzzy"}, "x", "y")
 
 
+@pytest.mark.parametrize("kind", ["rouge", "fuzzy", "levenshtein"])
+def test_texts_that_would_take_too_long_are_an_error(
+    graded: Callable[..., Graded], kind: str
+) -> None:
+    found = graded({"type": kind, "value": "a b " * 50_000}, "a c " * 50_000)
+    assert "too long to be compared" in (found.error or "")
+
+
 # --- similar --------------------------------------------------------------------------------------
 
 VECTORS = {"a": (1.0, 0.0), "b": (0.0, 2.0), "c": (-3.0, 0.0), "d": (0.6, 0.8), "zero": (0.0, 0.0)}

@@ -14,7 +14,7 @@ __all__ = ("MISSING", "answer_json", "as_json", "expected_json")
 MAX_DEPTH = 200
 """How deep values may be nested that are compared."""
 
-_FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
+_FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
 
 
 def answer_json(text: str) -> Any:

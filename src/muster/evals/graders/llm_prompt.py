@@ -285,6 +285,18 @@ def own_prompt(source: str, kind: Kind, criteria: str | None, *, rubrics: bool) 
 # --- values ---------------------------------------------------------------------------------------
 
 
+_MOST_CHANGES = 40_000
+"""Characters of a diff that a judge is shown: some ten thousand tokens."""
+
+
+def _shortened(changes: str | None) -> str | None:
+    """The diff, or its beginning and the word that there is more."""
+    if changes is None or len(changes) <= _MOST_CHANGES:
+        return changes
+    left_out = len(changes) - _MOST_CHANGES
+    return f"{changes[:_MOST_CHANGES]}\n[{left_out:,} more characters are left out]"
+
+
 def variables_of(
     context: GradeContext, criteria: str | None, rubrics: Sequence[Criterion] = ()
 ) -> dict[str, Any]:
@@ -294,7 +306,7 @@ def variables_of(
     expected = context.reference_answer or ""
     question = _question(context)
     calls = [call.to_dict() for message in context.response.output for call in message.tool_calls]
-    changes = context.file_changes
+    changes = _shortened(context.file_changes)
     lines = "\n".join(f"- {criterion.id}: {criterion.outcome}" for criterion in rubrics)
     metadata = dict(case.metadata)
     return {

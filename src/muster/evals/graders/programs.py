@@ -240,7 +240,7 @@ def decoded(data: bytes, name: str, stderr: bytes = b"") -> dict[str, Any]:
 def read_verdict(value: Mapping[str, Any], bar: float | None) -> Score:
     """The score in either shape; `bar` is the score from which the grader passes.
 
-    A program that says `pass: false` fails whatever its score is.
+    What a program says as `pass` holds, whatever its score is.
 
     Raises:
         GraderError: there is no verdict in it, or it is malformed.
@@ -269,7 +269,7 @@ def read_verdict(value: Mapping[str, Any], bar: float | None) -> Score:
     if reason:
         passed = score >= bar if verdict is None else verdict
         assertions = (*assertions, Assertion(str(reason), passed))
-    return Score(score, assertions, details)
+    return Score(score, assertions, details, passed=verdict)
 
 
 def _checks(value: Mapping[str, Any]) -> tuple[tuple[Assertion, ...], list[float]]:

@@ -20,7 +20,14 @@ from muster.evals.graders.base import (
     Score,
     SettingError,
 )
-from muster.evals.graders.similarity import folded, needs, similarity, similarity_library
+from muster.evals.graders.similarity import (
+    MAX_LETTERS,
+    check_size,
+    folded,
+    needs,
+    similarity,
+    similarity_library,
+)
 from muster.evals.graders.text import clip
 
 __all__ = (
@@ -35,6 +42,10 @@ __all__ = (
     "own_bar",
     "references",
 )
+
+
+MAX_WORDS = 5_000_000
+"""The product of two texts' words up to which a longest common subsequence is looked for."""
 
 
 def _as_list(value: Any) -> Any:
@@ -162,6 +173,9 @@ class Rouge(_Metric):
     def _measured(self, output: str, texts: Sequence[str]) -> float:
         variant = self._settings.variant
         scorer = _rouge(variant, self._settings.stem)
+        if variant.startswith("rougeL"):
+            for text in texts:
+                check_size(len(output.split()), len(text.split()), MAX_WORDS)
         found = (scorer.score(text, output)[variant] for text in texts)
         return max(float(getattr(one, self._settings.measure)) for one in found)
 
@@ -285,6 +299,8 @@ class Levenshtein:
         distance = similarity_library().distance
         form: Callable[[str], str] = folded if self._settings.fold else str
         texts = references(self._settings.value, context)
+        for text in texts:
+            check_size(len(context.output), len(text), MAX_LETTERS)
         away, nearest = min((distance(form(context.output), form(text)), text) for text in texts)
         passed = away <= self._settings.max_distance
         text = f'{away} edits away from "{clip(nearest)}", wanted {self._settings.max_distance}'
