@@ -13,13 +13,12 @@ import argparse
 import asyncio
 import importlib.util
 import json
-import multiprocessing
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
+import model_server
 from measure import Row, command_line, tell
 
 from muster.provider import Message, ProviderRequest, Tool
@@ -31,8 +30,8 @@ DELTAS = 500
 HISTORY = tuple(
     Message("user" if number % 2 == 0 else "assistant", "x" * 2000) for number in range(50)
 )
-TOOL = Tool("get_weather", "The weather of a city.", {"type": "object", "properties": {}})
-MODEL = "gpt-4o-mini"
+TOOL = Tool(model_server.TOOL_NAME, "The weather of a city.", {"type": "object", "properties": {}})
+MODEL = model_server.MODEL["openai"]
 PLAIN = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 LONG = {
     "model": MODEL,
@@ -40,125 +39,6 @@ LONG = {
 }
 
 Call = Callable[[], Awaitable[None]]
-
-
-# --- the server ---------------------------------------------------------------------------------
-
-
-def _message(content: str | None, calls: list[Any] | None, finish: str) -> bytes:
-    message = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
-    if calls:
-        message["tool_calls"] = calls
-    body = json.dumps(
-        {
-            "id": "chatcmpl-CW2mkXbEfdSGMiv9EVQPyl0ZSYTaz",
-            "object": "chat.completion",
-            "created": 1730000000,
-            "model": MODEL,
-            "choices": [
-                {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-            ],
-            "usage": {
-                "prompt_tokens": 9,
-                "completion_tokens": 12,
-                "total_tokens": 21,
-                "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-                "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
-            },
-            "service_tier": "default",
-            "system_fingerprint": "fp_0000000000",
-        }
-    ).encode()
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"\r\n" + body
-
-
-def _delta(delta: dict[str, Any], finish: str | None = None) -> bytes:
-    event = {
-        "id": "chatcmpl-CW2mkXbEfdSGMiv9EVQPyl0ZSYTaz",
-        "object": "chat.completion.chunk",
-        "created": 1730000000,
-        "model": MODEL,
-        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}],
-    }
-    return _chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
-
-
-def _chunk(data: bytes) -> bytes:
-    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
-
-
-ANSWER = _message("Hello! How can I help you today?", None, "stop")
-ASKS = _message(
-    None,
-    [
-        {
-            "id": "call_1",
-            "type": "function",
-            "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'},
-        }
-    ],
-    "tool_calls",
-)
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
-STREAM = [_delta({"content": f" word{number}"}) for number in range(DELTAS)]
-STREAM_END = _delta({}, "stop") + _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
-
-
-class _Server(asyncio.Protocol):
-    """Reads just enough of a request to know its end and which answer it wants."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.buffer = bytearray()
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        while True:
-            end = self.buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = bytes(self.buffer[:end]).lower()
-            start = head.index(b"content-length:") + 15
-            length = int(head[start:].split(b"\r\n", 1)[0])
-            if len(self.buffer) < end + 4 + length:
-                return
-            body = bytes(self.buffer[end + 4 : end + 4 + length])
-            del self.buffer[: end + 4 + length]
-            self.answer(body)
-
-    def answer(self, body: bytes) -> None:
-        if b'"stream":true' in body.replace(b" ", b""):
-            self.transport.write(STREAM_HEAD)
-            asyncio.get_running_loop().call_soon(self.write_delta, 0)
-        elif b'"tools"' in body and b'"tool_call_id"' not in body:
-            self.transport.write(ASKS)
-        else:
-            self.transport.write(ANSWER)
-
-    def write_delta(self, number: int) -> None:
-        """One write a delta, as a model sends them."""
-        if self.transport.is_closing():
-            return
-        if number == DELTAS:
-            self.transport.write(STREAM_END)
-            return
-        self.transport.write(STREAM[number])
-        asyncio.get_running_loop().call_soon(self.write_delta, number + 1)
-
-
-def serve(pipe: Connection) -> None:
-    """Run the server until the process is ended."""
-
-    async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(_Server, "127.0.0.1", 0)
-        pipe.send(server.sockets[0].getsockname()[1])
-        await asyncio.Event().wait()
-
-    asyncio.run(run())
 
 
 # --- the clients --------------------------------------------------------------------------------
@@ -364,20 +244,13 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--uvloop", action="store_true", help="run the clients on uvloop")
     options = parser.parse_args()
-    here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
-    server.start()
-    url = f"http://127.0.0.1:{here.recv()}"
-    try:
+    with model_server.running(DELTAS) as url:
         if options.uvloop:
             import uvloop
 
             rows = uvloop.run(compare(url, options))
         else:
             rows = asyncio.run(compare(url, options))
-    finally:
-        server.terminate()
-        server.join()
     tell(rows, options)
 
 

@@ -3,8 +3,9 @@
     python benchmarks/run.py [--only NAME] [--rounds N] [--peers [DIR]]
 
 `--peers` first installs other tools (braintrust and pydantic-evals from PyPI, promptfoo from npm
-where there is one) into a folder that is removed at the end, and runs the same workloads through
-them in the same rounds. It needs the network; nothing else here does. With DIR they are kept.
+where there is one; for `clients`, seven clients of models' APIs) into a folder that is removed at
+the end, and runs the same workloads through them in the same rounds. It needs the network; nothing
+else here does. With DIR they are kept.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from measure import PYTHON, Row, folder, show
-from peers.install import install
+from peers.install import install, install_clients
 
 HERE = Path(__file__).parent
 BENCHMARKS = (
@@ -30,7 +31,9 @@ BENCHMARKS = (
     "large_suite",
     "compare",
     "openai_client",
+    "clients",
     "stdio",
+    "graders",
     "serve",
     "teams",
 )
@@ -67,7 +70,9 @@ def main() -> int:
     with ExitStack() as stack:
         if options.peers is not None:
             place = Path(options.peers) if options.peers else stack.enter_context(folder())
-            told = install(place.resolve())
+            asked = set(options.only or BENCHMARKS)
+            told = install(place.resolve()) if asked - {"clients"} else []
+            told += install_clients(place.resolve()) if "clients" in asked else []
             common += ["--peers", str(place.resolve())]
         rows = [row for name in options.only or BENCHMARKS for row in run(name, common)]
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.platform()}")

@@ -53,6 +53,7 @@ def judge_with(
     output: str = "The answer.",
     expected: str | None = None,
     folder: Path | None = None,
+    embedder: Any = None,
     **case: Any,
 ) -> tuple[Graded, CaseJudges]:
     """What the grader says of `output`, and what its judges took. One judge is the case's; a
@@ -68,7 +69,8 @@ def judge_with(
         registry=graders,
     )
     fields: dict[str, Any] = {"id": "c", "suite": "s", "input": (Message("user", "Why?"),)} | case
-    asked = Judges(lambda name: known[name], "judge").for_case(None)
+    judges_of = Judges(lambda name: known[name], "judge", None, lambda name: embedder)
+    asked = judges_of.for_case(None)
     messages = () if expected is None else (Message("assistant", expected),)
     context = GradeContext(
         output=output,

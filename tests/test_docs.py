@@ -9,7 +9,8 @@ A page is a small project. Its fenced blocks are taken in order, in one folder:
   `<!-- dry run -->` above makes `muster eval` a `--dry-run`: what it names is not on this machine;
   `<!-- checkout -->` says that the commands are about this checkout;
 - `python` blocks are run; `json` and `jsonl` blocks are parsed;
-- a `text` block is nobody's output: it is compared by a test of its own, listed in `TEXTS`.
+- a `text` block is nobody's output: it is compared by a test of its own, listed in `TEXTS`;
+- pages that need more than the development tools are run by tests of their own.
 
 A block of any other kind, or one that nothing here can check, fails the test.
 """
@@ -36,6 +37,9 @@ SUITES_RUN_ELSEWHERE = {
 COMMANDS_RUN_ELSEWHERE = {"examples": "tests/test_examples.py"}
 """Folders whose commands are run by a test of their own."""
 
+PAGES_RUN_ELSEWHERE = {"docs/providers/adapters.md": "tests/adapters/test_adapters_docs.py"}
+"""Pages whose examples need libraries that are not among the development tools."""
+
 TEXTS = {
     ("docs/datasets.md", "cases/"): "test_tree_of_cases",
     ("docs/providers/cli.md", "@[System]:"): "test_prompt_of_a_command",
@@ -60,7 +64,11 @@ def test_every_block_is_of_a_kind_that_is_checked(page: Path) -> None:
             assert block.file, f"{block.place}: {block.kind} without the name of its file"
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks_of(p)], ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [p for p in PAGES if blocks_of(p) and name_of(p) not in PAGES_RUN_ELSEWHERE],
+    ids=name_of,
+)
 def test_examples_of_a_page(page: Path, tmp_path: Path) -> None:
     name = name_of(page)
     project = Project(tmp_path)
@@ -93,7 +101,7 @@ def _elsewhere(page: str) -> bool:
 
 
 def test_what_is_tested_elsewhere_is() -> None:
-    for page, test in SUITES_RUN_ELSEWHERE.items():
+    for page, test in (SUITES_RUN_ELSEWHERE | PAGES_RUN_ELSEWHERE).items():
         assert Path(page).name in (ROOT / test).read_text()
     for test in COMMANDS_RUN_ELSEWHERE.values():
         assert "README" in (ROOT / test).read_text()

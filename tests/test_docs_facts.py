@@ -108,7 +108,7 @@ def test_every_dependency_of_the_core_is_used() -> None:
 def test_which_errors_are_retried() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \|.*\| (yes|no) \|$",
-        section_of("python.md", "How a provider fails"),
+        section_of("providers/errors.md", "Errors and retries"),
         re.MULTILINE,
     )
     assert len(rows) == 11

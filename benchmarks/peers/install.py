@@ -15,10 +15,24 @@ from pathlib import Path
 
 from measure import Contender
 
-__all__ = ("install", "startup_peers", "whole_run_peers")
+__all__ = ("client_python", "install", "install_clients", "startup_peers", "whole_run_peers")
 
 HERE = Path(__file__).parent
 PYTHON_PEERS = {"braintrust": "with_braintrust.py", "pydantic-evals": "with_pydantic_evals.py"}
+# Each in an environment of its own: some of them hold back the versions of others.
+CLIENT_PEERS = {
+    "openai": ("openai[aiohttp]>=3,<4",),
+    "anthropic": ("anthropic>=2,<3",),
+    "litellm": ("litellm[mcp]>=1.83,<2",),  # without `mcp` it makes no tool calls
+    "any-llm-sdk": ("any-llm-sdk[openai,anthropic]>=1,<2",),
+    "pydantic-ai-slim": ("pydantic-ai-slim[openai,anthropic]>=2,<3",),
+    "openai-agents": ("openai-agents>=0.20,<1",),
+    "langchain-core": (
+        "langchain-core>=1,<2",
+        "langchain-openai>=1,<2",
+        "langchain-anthropic>=1,<2",
+    ),
+}
 INSTALL_SECONDS = 400
 PEER_ROUNDS = 3
 
@@ -46,6 +60,23 @@ def install(folder: Path) -> list[str]:
         argv = ["npm", "install", "--no-audit", "--no-fund", "--silent", "promptfoo"]
         told.append(_installed("promptfoo", argv, folder, lambda: _npm_version(folder)))
     return told
+
+
+def install_clients(folder: Path) -> list[str]:
+    """Put the clients of models' APIs into `folder`, an environment each; told as by `install`."""
+    told = []
+    for name, wanted in CLIENT_PEERS.items():
+        python = client_python(folder, name)
+        if not python.exists():
+            venv.create(python.parents[1], with_pip=True)
+        argv = [str(python), "-m", "pip", "install", "--quiet", *wanted]
+        told.append(_installed(name, argv, folder, lambda p=python, n=name: _python_version(p, n)))
+    return told
+
+
+def client_python(folder: Path, name: str) -> Path:
+    """The interpreter of a client's environment."""
+    return folder / "clients" / name / "bin/python"
 
 
 def _installed(name: str, argv: list[str], folder: Path, version: object) -> str:

@@ -1,7 +1,8 @@
 """Muster: one socket for every model, agent, command and service.
 
 `register` makes a provider known by name, as a call or as a decorator; `evaluate` measures a
-target on a suite, `aevaluate` is its awaitable form. Everything is imported when it is first used.
+target on a suite, `aevaluate` is its awaitable form; `open_target` gives a target to ask.
+Everything is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from muster.providers.chat import ChatReply as ChatReply
     from muster.providers.chat import ChatTurn as ChatTurn
     from muster.target import ResolvedTarget as ResolvedTarget
+    from muster.targets import Target as Target
+    from muster.targets import open_target as open_target
     from muster.tools.artifacts import artifact_dir as artifact_dir
 
 __version__ = "0.1.0"
@@ -96,6 +99,7 @@ _HOMES = {
     ),
     "muster.providers.chat": ("ChatModel", "ChatProvider", "ChatReply", "ChatTurn"),
     "muster.target": ("ResolvedTarget",),
+    "muster.targets": ("Target", "open_target"),
     "muster.tools.artifacts": ("artifact_dir",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

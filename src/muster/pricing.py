@@ -14,7 +14,7 @@ from typing import Any
 
 from muster.provider import TokenUsage
 
-__all__ = ("cost_of",)
+__all__ = ("ModelFacts", "cost_of", "facts_of")
 
 RATES_FOR_SECONDS = 60.0
 
@@ -80,6 +80,36 @@ def cost_of(
         + reasoning * rates.reasoning.at(tokens)
         + rates.request
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the price list knows of a model; `None` where it does not say."""
+
+    max_context_tokens: int | None
+    input_usd_per_million: float | None
+    output_usd_per_million: float | None
+
+
+def facts_of(model: str, *, provider: str | None = None) -> ModelFacts | None:
+    """The size of the model's context and its usual prices; `None` for a model that is not known.
+    Of prices in tiers, those of small calls."""
+    from genai_prices import Usage, calc_price
+
+    try:
+        found: Any = calc_price(Usage(), model, provider_id=provider)
+    except (LookupError, ValueError):
+        return None
+    price = found.model_price
+    return ModelFacts(
+        getattr(found.model, "context_window", None),
+        _per_million(price.input_mtok),
+        _per_million(price.output_mtok),
+    )
+
+
+def _per_million(price: Any) -> float | None:
+    return None if price is None else round(_rate(price).base * 1e6, 9)
 
 
 def _rates(model: str, provider: str | None) -> Rates | None:

@@ -398,6 +398,9 @@ class ProviderResponse:
     """Set by wrappers: the target that answered, when a fallback stepped in."""
     attempts: int
     """Set by wrappers: how many tries the answer took."""
+    cached: bool
+    """Set by wrappers: nobody was asked, the answer was there; tokens, money and milliseconds are
+    what it took then."""
 
     def __init__(
         self,
@@ -411,6 +414,7 @@ class ProviderResponse:
         model: str | None = None,
         target_used: str | None = None,
         attempts: int = 1,
+        cached: bool = False,
     ) -> None:
         put = object.__setattr__
         put(self, "output", output if type(output) is tuple else _as_messages(output))
@@ -422,6 +426,7 @@ class ProviderResponse:
         put(self, "model", model)
         put(self, "target_used", target_used)
         put(self, "attempts", attempts)
+        put(self, "cached", cached)
         if type(output) is tuple and not all(type(message) is Message for message in output):
             put(self, "output", _as_messages(output))
 

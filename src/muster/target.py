@@ -63,6 +63,8 @@ class ResolvedTarget:
     retry: RetryPolicy = RetryPolicy()
     rate_limits: RateLimits = RateLimits()
     fallback_targets: tuple[str, ...] = ()
+    cacheable: bool | None = None
+    """Whether its answers may be cached; `None`: if its provider is a service that is asked."""
     capabilities: Capabilities = UNKNOWN
     """What the target's entry says of it, over what its provider declares."""
     base_dir: Path = field(default_factory=Path.cwd)

@@ -17,11 +17,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Protocol
 
 from pydantic import BaseModel
 
 from muster.capabilities import UNKNOWN, Capabilities, capabilities_of
-from muster.config.targets import TargetCatalog
+from muster.config.environment import load_environment
+from muster.config.project import find_project
+from muster.config.targets import TargetCatalog, load_catalog
 from muster.embeddings import Embedder
 from muster.errors import MusterError, UsageError
 from muster.importing import CodeError, describe_failure
@@ -41,7 +45,17 @@ from muster.wrappers.rate import RateLimit
 from muster.wrappers.retry import DEFAULT_MAX_RETRIES, Retry, longest_wait_of
 from muster.wrappers.timeout import Timeout
 
-__all__ = ("CloseError", "OpenTarget", "Overrides", "TargetPool", "settings_for", "wrap")
+__all__ = (
+    "CloseError",
+    "Layers",
+    "OpenTarget",
+    "Overrides",
+    "Target",
+    "TargetPool",
+    "open_target",
+    "settings_for",
+    "wrap",
+)
 
 ADAPTIVE_MAXIMUM = 64
 """Where an adaptive limit begins when the target says nothing of `workers`."""
@@ -105,6 +119,20 @@ class OpenTarget:
         return refusal(self.capabilities, request, self.name)
 
 
+class Layers(Protocol):
+    """What watches the calls of a pool's targets, from two places within their wrappers."""
+
+    def each_try(self, provider: Provider, target: ResolvedTarget, /) -> Provider:
+        """`provider`, innermost: each call of it is one try."""
+        ...
+
+    def whole(
+        self, provider: Provider, target: ResolvedTarget, capabilities: Capabilities, /
+    ) -> Provider:
+        """`provider`, outermost: each call of it is one question."""
+        ...
+
+
 class TargetPool:
     """The providers of a run: one for each target, made when it is opened, closed with the pool.
 
@@ -117,12 +145,14 @@ class TargetPool:
         catalog: TargetCatalog,
         registry: Registry[ProviderFactory] = providers,
         overrides: Overrides | None = None,
+        layers: Layers | None = None,
     ) -> None:
         catalog.settings_for = partial(settings_for, registry)
         catalog.is_provider = registry.__contains__
         self._catalog = catalog
         self._registry = registry
         self._overrides = overrides or Overrides()
+        self._layers = layers
         self._targets: dict[str, ResolvedTarget] = {}
         self._open: dict[str, OpenTarget] = {}
         self._providers: dict[str, Provider] = {}
@@ -153,9 +183,10 @@ class TargetPool:
                 self._resolve(other)  # its mistakes are told now, not amid the run
             chain = [(name, provider), *((other, _OnDemand(self, other)) for other in others)]
             provider = Fallback(chain)
-        opened = self._open[name] = OpenTarget(
-            name, target, provider, target.workers, self._capabilities(name)
-        )
+        capabilities = self._capabilities(name)
+        if self._layers is not None:
+            provider = self._layers.whole(provider, target, capabilities)
+        opened = self._open[name] = OpenTarget(name, target, provider, target.workers, capabilities)
         return opened
 
     def priced_capabilities(self, name: str) -> Capabilities:
@@ -170,6 +201,11 @@ class TargetPool:
 
         facts = facts_of(model, provider=seller)
         return known if facts is None else known.over(Capabilities(**asdict(facts)))
+
+    def bare(self, name: str) -> Provider:
+        """The provider of the target called `name` within its wrappers. Raises as `open`."""
+        self.open(name)
+        return self._bare[name]
 
     def embedder(self, name: str) -> Embedder:
         """What makes vectors of texts by the target called `name`, with retries and limits of its
@@ -190,7 +226,11 @@ class TargetPool:
                 "openai with an embedding model"
             )
         local = target.provider in _LOCAL and self._registry.is_builtin(target.provider)
-        known = WrappedEmbedder(inner, name, partial(wrap, target=target, retries=not local))
+
+        def wrapped(provider: Provider) -> Provider:
+            return wrap(self._watched(provider, target), target, retries=not local)
+
+        known = WrappedEmbedder(inner, name, wrapped)
         self._embedders[name] = known
         return known
 
@@ -231,13 +271,17 @@ class TargetPool:
                 bare = create_provider(target, self._registry)
             local = target.provider in _LOCAL and self._registry.is_builtin(target.provider)
             own_timeout = local and target.provider in _OWN_TIMEOUT
-            known = wrap(bare, target, retries=not local, timeout=not own_timeout)
+            watched = self._watched(bare, target)
+            known = wrap(watched, target, retries=not local, timeout=not own_timeout)
             self._bare[name] = bare
             capabilities = self._capabilities(name)
             if capabilities.refuses:
                 known = CapabilityCheck(known, capabilities, name)
             self._providers[name] = known
         return known
+
+    def _watched(self, provider: Provider, target: ResolvedTarget) -> Provider:
+        return provider if self._layers is None else self._layers.each_try(provider, target)
 
     def _capabilities(self, name: str) -> Capabilities:
         """What the entry says, over what its provider declares."""
@@ -248,6 +292,99 @@ class TargetPool:
             except ValueError as error:
                 raise CodeError(f'target "{name}": provider "{target.provider}": {error}') from None
         return target.capabilities.over(declared)
+
+
+class Target:
+    """A target by itself, opened for a program; `async with` closes it."""
+
+    def __init__(self, opened: OpenTarget, pool: TargetPool) -> None:
+        self._opened = opened
+        self._pool = pool
+
+    @property
+    def name(self) -> str:
+        """As `targets.yaml` has it."""
+        return self._opened.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do, as far as that is known."""
+        return self._opened.capabilities
+
+    @property
+    def one_turn(self) -> bool:
+        """A single turn can be asked of it: without `call_tool`, what its model wants to call comes
+        back uncalled. So it is with chat models, not with agents."""
+        from muster.providers.chat import ChatProvider
+
+        return isinstance(self._pool.bare(self.name), ChatProvider)
+
+    async def invoke(self, request: ProviderRequest | str, /) -> ProviderResponse:
+        """The answer to a request, or to a question; retries, limits and fallbacks as the target
+        says.
+
+        Raises:
+            ProviderError: it cannot answer.
+        """
+        if isinstance(request, str):
+            request = ProviderRequest(question=request)
+        return await self._opened.provider.invoke(request)
+
+    async def aclose(self) -> None:
+        """Close its connections and processes.
+
+        Raises:
+            CloseError: something did not close as it should.
+        """
+        await self._pool.aclose()
+
+    async def __aenter__(self) -> Target:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Target {self.name}: {self._opened.resolved.provider}>"
+
+
+def open_target(
+    name: str,
+    *,
+    targets_file: str | Path | None = None,
+    folder: str | Path | None = None,
+    safe: bool = False,
+    workers: int | None = None,
+    max_retries: int | None = None,
+    timeout: float | None = None,
+) -> Target:
+    """The target called `name`, ready to be asked, as `muster eval` would use it.
+
+        async with muster.open_target("fast") as fast:
+            response = await fast.invoke("What is the capital of France?")
+
+    Args:
+        targets_file: the file of targets, or a folder to look in; without, the nearest
+            `targets.yaml` from `folder` up.
+        folder: where to begin; without, the current folder.
+        safe: run no command and no code of the project's.
+        workers: requests under way at once, in place of the target's own field.
+        max_retries: further tries, in place of the target's own field.
+        timeout: seconds for one attempt, in place of the target's own field.
+
+    Raises:
+        UsageError: there is no such target, or no such file.
+        ConfigError: its entry is wrong.
+        MusterError: its provider cannot be made.
+    """
+    start = Path(folder) if folder is not None else Path.cwd()
+    explicit = Path(targets_file) if targets_file is not None else None
+    env = load_environment(start)
+    catalog = load_catalog(start, explicit=explicit, env=env, safe=safe)
+    registry = providers.for_project(find_project(start).provider_folders, safe=safe)
+    overrides = Overrides(workers=workers, max_retries=max_retries, timeout=timeout)
+    pool = TargetPool(catalog, registry, overrides)
+    return Target(pool.open(name), pool)
 
 
 class _OnDemand:

@@ -415,6 +415,23 @@ async def test_a_stream_needs_no_end_after_its_stop_reason() -> None:
         assert (await ask(server.url, on_chunk=print)).text == "whole"
 
 
+async def test_a_delta_that_comes_after_the_end_of_its_block() -> None:
+    sent = streamed(text("good "))
+    late = {"type": "text_delta", "text": "day"}
+    sent.insert(-2, {"type": "content_block_delta", "index": 0, "delta": late})
+    chunks: list[str] = []
+    async with RawServer(events(*sent)) as server:
+        response = await ask(server.url, on_chunk=chunks.append)
+    assert response.text == "".join(chunks) == "good day"
+
+
+async def test_a_stream_that_breaks_off_between_two_blocks() -> None:
+    sent = streamed(text("the first one"), text("the second"), stop=None)
+    async with RawServer(events(*sent[:6])) as server:
+        with pytest.raises(BadProviderOutput, match="broke off after 13 characters"):
+            await ask(server.url, on_chunk=print)
+
+
 async def test_a_stream_cut_off_within_the_protocol() -> None:
     async with RawServer(events(*HALF, ended=False)) as server:
         with pytest.raises(ProviderUnavailable):

@@ -65,7 +65,7 @@ class AnthropicStream:
             BadProviderOutput: the stream ended before the answer did.
         """
         if self.message.stop_reason is None:
-            characters = sum(len(piece) for pieces in self.pieces.values() for piece in pieces)
+            characters = self.characters()
             error = self.api.bad(
                 "the stream ended without a stop reason, so the answer is not whole "
                 f"(it broke off after {characters:,} characters)"
@@ -84,14 +84,26 @@ class AnthropicStream:
         message = self.message
         return {"id": message.id, "model": message.model, "stop_reason": message.stop_reason}
 
+    def characters(self) -> int:
+        """Of the text and thoughts that have come, and of arguments that are not whole yet."""
+        came = sum(len(piece) for pieces in self.pieces.values() for piece in pieces)
+        for index in self.blocks.keys() - self.open:
+            block = self.blocks[index]
+            came += len(block.get("text") or block.get("thinking") or "")
+        return came
+
     def _start(self, block: dict[str, Any]) -> None:
         text = block.get("text")
         if block.get("type") == "text" and text:
             self._pass_on(text)
 
     def _add(self, index: int, delta: Delta) -> None:
-        block = self.blocks.setdefault(index, {"type": "text", "text": ""})
-        self.open.add(index)
+        pieces = self.pieces.get(index)
+        if pieces is None:  # the first since the block was begun
+            pieces = self.pieces[index] = []
+            self.blocks.setdefault(index, {"type": "text", "text": ""})
+            self.open.add(index)
+        block = self.blocks[index]
         piece = delta.text
         if piece is not None:
             self._pass_on(piece)
@@ -106,7 +118,7 @@ class AnthropicStream:
         elif delta.citation is not None:
             block["citations"] = [*(block.get("citations") or ()), delta.citation]
         if piece:
-            self.pieces.setdefault(index, []).append(piece)
+            pieces.append(piece)
 
     def _pass_on(self, text: str) -> None:
         if text:
@@ -117,7 +129,7 @@ class AnthropicStream:
         """Put the pieces of a block where they belong."""
         self.open.discard(index)
         block = self.blocks.get(index)
-        text = "".join(self.pieces.get(index, ()))
+        text = "".join(self.pieces.pop(index, ()))
         if block is None or not text:
             return
         kind = block.get("type")

@@ -1,14 +1,16 @@
 """`replay`: recorded answers, from a JSON-lines file or from an earlier run.
 
-A case's rows are found by its id or by its question. Several rows with one key are its repeats: the
-first is for repeat 0, and so on; a single row serves every repeat. Nothing is called, nothing is
-spent; tokens, money and milliseconds are those of the recording.
+Of a run that kept its exchanges (`muster eval --record`), these are what is answered. A case's rows
+are found by its id or by its question. Several rows with one key are its repeats: the first is for
+repeat 0, and so on; a single row serves every repeat. Nothing is called, nothing is spent; tokens,
+money and milliseconds are those of the recording.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -18,6 +20,7 @@ from muster.errors import ConfigError, Problem
 from muster.provider import BadProviderOutput, ProviderFailed, ProviderRequest, ProviderResponse
 from muster.providers.answers import as_response
 from muster.providers.paths import JmesPath, PathError, Search, compile_path
+from muster.providers.records import Records, asks, of_case, shows
 from muster.providers.row_index import Row, RowIndex
 from muster.providers.settings import ProviderSettings, located
 from muster.target import ResolvedTarget
@@ -92,6 +95,9 @@ class ReplayProvider:
         if self._is_run and path.is_dir():
             path /= RESULTS_FILE
         self._index = self._build(path)
+        self._records: Records | None = None
+        if self._is_run and settings.output is None:
+            self._records = Records.beside(path, settings.target, by_question=self._by_input)
 
     async def invoke(self, request: ProviderRequest) -> ProviderResponse:
         """The recorded answer.
@@ -102,7 +108,9 @@ class ReplayProvider:
         """
         number, row = self._row_for(request)
         try:
-            response = self._response(row, request, self._index.place(number))
+            response = self._recorded(row, request)
+            if response is None:
+                response = self._response(row, request, self._index.place(number))
         except (PathError, TypeError, ValueError) as error:
             raise BadProviderOutput(
                 f"{self._index.place(number)}: {error}", retryable=False
@@ -114,6 +122,21 @@ class ReplayProvider:
     async def aclose(self) -> None:
         """Close the file."""
         self._index.close()
+        if self._records is not None:
+            self._records.close()
+
+    def _recorded(self, row: Row, request: ProviderRequest) -> ProviderResponse | None:
+        """The answer as the run's records have it; `None` without one."""
+        if self._records is None:
+            return None
+        of_row = {name: row.get(name) for name in ("suite", "test_id", "target", "eval_path")}
+        rightly = of_case(**of_row, repeat=row.get("repeat", 0), prompt=row.get("prompt"))
+        same = asks(request)
+        key = request.question if self._by_input else str(row["test_id"])
+        found = self._records.answer(
+            key, lambda record: rightly(record) and same(record), (shows(request),)
+        )
+        return None if found is None else replace(found, target_used=None, attempts=1)
 
     def _build(self, path: Any) -> RowIndex:
         seen: set[str] = set()

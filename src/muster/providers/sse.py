@@ -19,6 +19,15 @@ __all__ = ("SseEvent", "SseParser", "sse_events")
 
 MAX_EVENT_BYTES = 16 * 2**20
 _BOM = b"\xef\xbb\xbf"
+_NAMES = {
+    b"event: " + name.encode(): name
+    for name in (
+        "content_block_delta",
+        "response.output_text.delta",
+        "response.function_call_arguments.delta",
+    )
+}
+"""The lines that name the events which come by the hundred."""
 
 
 class SseEvent(NamedTuple):
@@ -84,9 +93,12 @@ class SseParser:
         for block in blocks.split(b"\n\n"):
             if len(block) > limit:
                 self._check(len(block))
-            # Nearly every event of a model is one line of data.
-            if block.startswith(b"data: ") and b"\n" not in block:
-                events.append(SseEvent("message", block[6:]))
+            # Nearly every event of a model is one line of data, with or without a name before it.
+            name, newline, data = block.partition(b"\n")
+            if not newline and name.startswith(b"data: "):
+                events.append(SseEvent("message", name[6:]))
+            elif name in _NAMES and data.startswith(b"data: ") and b"\n" not in data:
+                events.append(SseEvent(_NAMES[name], data[6:]))
             elif block and (event := _event(block)) is not None:
                 events.append(event)
         return events
