@@ -132,6 +132,17 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
     metavar="MB",
     help="What the cache may hold; what was used least recently goes first. Default: 1000.",
 )
+@click.option(
+    "--otel",
+    is_flag=False,
+    flag_value="",
+    metavar="[WHERE]",
+    help="OpenTelemetry spans to a file, a collector (http://…), or, without a value, to the "
+    "collector that OTEL_EXPORTER_OTLP_ENDPOINT names.",
+)
+@click.option(
+    "--otel-content", is_flag=True, help="With --otel: also prompts, answers and arguments."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would run, and how many calls it is.")
 @json_option("Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -185,8 +196,8 @@ def eval_command(**given: Any) -> int:
 def _options(given: dict[str, Any]) -> EvalOptions:
     names = ("paths", "targets", "targets_file", "workers", "limit", "repeat", "threshold",
              "budget_usd", "timeout", "case_timeout", "max_retries", "judge", "record",
-             "cache_path", "cache_mb", "output", "safe", "skip_invalid", "allow_outside",
-             "fail_on_error")  # fmt: skip
+             "cache_path", "cache_mb", "otel", "otel_content", "output", "safe", "skip_invalid",
+             "allow_outside", "fail_on_error")  # fmt: skip
     stop_when = stop_when_of(given["stop_when"])
     selection = Selection(given["tags"], given["exclude_tags"], given["test_ids"], given["filters"])
     return EvalOptions(

@@ -23,6 +23,10 @@ _COMMANDS = {
     "trend": ("muster.cli.trend:trend_command", "Show how a suite's last runs went, with slope."),
     "baseline": ("muster.cli.baseline:baseline", "Keep a run as what later ones must reach."),
     "grade": ("muster.cli.grade:grade", "Grade a run's recorded answers again, without a call."),
+    "import": (
+        "muster.cli.import_sessions:import_command",
+        "Make tests of a coding agent's session logs.",
+    ),
     "power": ("muster.cli.power:power_command", "Tell how many cases a difference needs."),
     "run": ("muster.cli.run:run_command", "Run a team of agents."),
     "retry": ("muster.cli.run:retry", "Run the failed steps of a run again."),

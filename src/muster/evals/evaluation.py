@@ -121,7 +121,9 @@ async def _complete(
 
     def write(result: CaseResult) -> CaseResult:
         instruments.check()
-        return writer.write(result)
+        written = writer.write(result)
+        instruments.result(written)
+        return written
 
     try:
         instruments.start(evaluation.folder, masker)

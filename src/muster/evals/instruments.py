@@ -1,4 +1,4 @@
-"""What watches the calls of a run: the recorder and the response cache.
+"""What watches the calls of a run: the recorder, the response cache, the tracer.
 
 They are chosen before targets are opened, since they stand within the targets' wrappers, and start
 when the run does: before that, nothing is asked.
@@ -15,6 +15,7 @@ from muster.capabilities import Capabilities
 from muster.config.project import Project
 from muster.config.secrets import Masker
 from muster.evals.recording import Recorder
+from muster.evals.results import CaseResult
 from muster.exchange import OCCASION, plain_response
 from muster.provider import Provider, ProviderRequest, ProviderResponse
 from muster.providers.presets import ALIASES, PRESETS
@@ -22,8 +23,10 @@ from muster.target import ResolvedTarget
 from muster.wrappers.base import Wrapper
 from muster.wrappers.cache import Cached
 from muster.wrappers.record import Record, record_row
+from muster.wrappers.trace import Traced, TracedTry
 
 if TYPE_CHECKING:
+    from muster.evals.tracing import Tracer
     from muster.store.responses import ResponseCache
 
 __all__ = ("Instruments", "as_judge", "cache_file")
@@ -35,11 +38,16 @@ _SEEN_THROUGH = frozenset({"anthropic", "http", *PRESETS, *ALIASES})
 say: services that are asked."""
 
 
+_MODELS = frozenset({"anthropic", "litellm", "mock", *PRESETS, *ALIASES})
+"""Providers of which each call is one of a chat model."""
+
+
 class Instruments:
     """What a run puts around its targets; without any, the providers stay as they are."""
 
-    def __init__(self, *, recorder: Recorder | None = None) -> None:
+    def __init__(self, *, recorder: Recorder | None = None, tracer: Tracer | None = None) -> None:
         self.recorder = recorder
+        self.tracer = tracer
         self.cache: ResponseCache | None = None
         """Made when the first suite wants it."""
         self._uncached: dict[str, str] = {}
@@ -47,11 +55,11 @@ class Instruments:
     @property
     def watching(self) -> bool:
         """Whether anything must know who asks."""
-        return self.recorder is not None or self.cache is not None
+        return any(kept is not None for kept in (self.recorder, self.cache, self.tracer))
 
     def layers(self, *, caching: bool) -> _Layers | None:
         """What stands within the wrappers of a suite's targets; `None`: nothing."""
-        if self.recorder is None and not caching:
+        if self.recorder is None and self.tracer is None and not caching:
             return None
         return _Layers(self, caching)
 
@@ -78,15 +86,24 @@ class Instruments:
             self.recorder.open(folder, masker)
         if self.cache is not None:
             self.cache.open()
+        if self.tracer is not None:
+            self.tracer.start(folder.name, masker)
 
     def check(self) -> None:
         """Raise `MusterError` when something could not be written."""
         if self.recorder is not None:
             self.recorder.check()
 
+    def result(self, result: CaseResult) -> None:
+        """A case has ended, and its result is on disk."""
+        if self.tracer is not None:
+            self.tracer.result(result)
+
     def close(self) -> list[str]:
         """The run has ended; what went wrong that does not spoil its results."""
         trouble = []
+        if self.tracer is not None and (lost := self.tracer.close()):
+            trouble.append(lost)
         if self.cache is not None:
             self.cache.close()
             trouble += [self.cache.trouble] if self.cache.trouble else []
@@ -105,6 +122,11 @@ class _Layers:
         recorder = self.instruments.recorder
         if recorder is not None:
             provider = Record(provider, target.name, target.provider, recorder.note)
+        tracer = self.instruments.tracer
+        if tracer is not None and target.provider in _MODELS:
+            provider = TracedTry(
+                provider, target, lambda: tracer.run, tracer.emit, content=tracer.content
+            )
         return provider
 
     def whole(
@@ -114,6 +136,11 @@ class _Layers:
         cache = self.instruments.cache
         if self.caching and cache is not None and self.instruments.is_cacheable(target):
             provider = Cached(provider, target, capabilities, cache, self._on_hit(target))
+        tracer = self.instruments.tracer
+        if tracer is not None:
+            provider = Traced(
+                provider, target, lambda: tracer.run, tracer.emit, content=tracer.content
+            )
         return provider
 
     def _on_hit(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -33,6 +33,9 @@ from muster.target import ResolvedTarget
 from muster.targets import OpenTarget, Overrides, TargetPool
 from muster.wrappers.capability import CapabilityCheck
 from muster.wrappers.embedding import WrappedEmbedder, embedder_within
+
+if TYPE_CHECKING:
+    from muster.evals.tracing import Tracer
 
 __all__ = ("EvalOptions", "Plan", "PlannedJob", "Workspace", "prepare")
 
@@ -71,6 +74,10 @@ class EvalOptions(msgspec.Struct, frozen=True, kw_only=True):
     cache_path: Path | None = None
     cache_mb: float | None = None
     """What the cache may hold, in millions of bytes."""
+    otel: str | None = None
+    """Where spans go: a file, a collector's address, or empty for what the environment names."""
+    otel_content: bool = False
+    """Whether they have what was said."""
     output: Path | None = None
     fail_on_error: bool = False
     safe: bool = False
@@ -200,7 +207,9 @@ class _PlanBuilder:
         self.skipped: list[str] = []
         self.workspaces: dict[tuple[Any, ...], Workspace] = {}
         self.first_project: Project | None = None
-        self.instruments = Instruments(recorder=Recorder() if options.record else None)
+        self.instruments = Instruments(
+            recorder=Recorder() if options.record else None, tracer=_tracer(options)
+        )
 
     def add_file(self, path: Path) -> None:
         """Load and check the suite at `path`, and plan it on its targets."""
@@ -455,6 +464,14 @@ def _why_no_stopping(suite: Suite, options: EvalOptions) -> str | None:
     if suite.case_targets and not options.targets:
         return "cases name targets of their own, so that these are not asked the same"
     return None
+
+
+def _tracer(options: EvalOptions) -> Tracer | None:
+    if options.otel is None:
+        return None
+    from muster.evals.tracing import Tracer
+
+    return Tracer(options.otel, content=options.otel_content)
 
 
 def _refused_code(project: Project) -> list[str]:

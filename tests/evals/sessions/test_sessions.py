@@ -229,7 +229,7 @@ def test_imported_sessions_are_a_suite_and_its_answers(
     )
     (tmp_path / "bees.eval.yaml").write_text(
         "name: bees\ntarget: then\ntests: file://bees.cases.jsonl\n"
-        "assertions: [{type: contains, value: bees}, {type: tool-used, tool: Bash}]\n"
+        "assertions: [{type: contains, value: bees}, {type: tool-used, value: Bash}]\n"
     )
     ended = CliRunner().invoke(cli, ["eval", "bees.eval.yaml", "-o", "run", "-q"])
     (result,) = read_results(tmp_path / "run")
