@@ -83,7 +83,7 @@ def test_the_index_leads_to_every_chapter() -> None:
     index = section_of("providers/index.md", "The book")
     for name in (
         *("interface", "chat-models", "streaming", "usage", "errors", "cancellation", "sharing"),
-        *("testing", "conformance", "packaging", "from-ark", "from-agentv"),
+        *("testing", "checking", "packaging", "from-ark", "from-agentv"),
     ):
         assert f"({name}.md)" in index
 

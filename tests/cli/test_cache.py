@@ -14,14 +14,15 @@ targets:
       echo x >> asked; printf '%s' '{"text": "It is 42.",
       "token_usage": {"input": 9, "output": 4}, "cost_usd": 0.25}'
   - {name: plain, provider: mock, response: It is 42.}
-  - {name: judge, provider: mock, cacheable: true, default: {json: {score: 1, reason: fine}, usage: {input: 5, output: 1}, cost_usd: 0.5}}
 """
 
 SUITE = """
 name: sums
 target: counted
 tests:
-  - {id: one, input: What is 17 + 25?, assert: [{type: contains, value: "42"}, {type: cost, max_usd: 0.25}]}
+  - id: one
+    input: What is 17 + 25?
+    assert: [{type: contains, value: "42"}, {type: cost, max_usd: 0.25}]
   - {id: two, input: And 21 + 21?, assert: [{type: contains, value: "42"}]}
 """
 
@@ -122,3 +123,40 @@ def test_a_broken_cache_is_a_warning(sums: Project) -> None:
     assert ended.code == 0, ended.text
     assert "the cache is not used" in ended.err
     assert asked(sums) == 2
+
+
+def test_votes_of_a_judge_are_cached_each_by_itself(sums: Project) -> None:
+    sums.write(
+        "targets.yaml",
+        TARGETS
+        + """
+  - name: judge
+    provider: mock
+    cacheable: true
+    default:
+      json: {reason: fine, score: 1, checks: [{id: rubric-1, satisfied: true, reasoning: it is}]}
+      usage: {input: 5, output: 1}
+      cost_usd: 0.5
+""",
+    )
+    sums.write(
+        "sums.eval.yaml",
+        """
+        name: sums
+        target: counted
+        tests:
+          - id: one
+            input: What is 17 + 25?
+            assert: [{type: llm-rubric, criteria: It is right., repeat: 2}]
+        """,
+    )
+    for run in ("a", "b"):
+        ended = sums.eval("sums.eval.yaml", "--cache", "--judge", "judge", "-o", run)
+        assert ended.code == 0, ended.text
+    (before,), (after,) = sums.rows("a"), sums.rows("b")
+    assert (before["judge_calls"], before["judge_cost_usd"]) == (2, 1.0)
+    assert "saved" not in before
+    assert (after["judge_calls"], after["judge_cost_usd"]) == (2, 0.0)
+    assert after["saved"]["judge_hits"] == 2
+    assert after["saved"]["judge_cost_usd"] == 1.0
+    assert after["score"] == before["score"]

@@ -154,7 +154,7 @@ def test_what_was_said_before_is_told_and_steps_of_earlier_turns_are_not(place: 
 
 
 def test_images_are_refused(place: Place) -> None:
-    with pytest.raises(BadRequest, match=r'does not support images, and the request has 1 image'):
+    with pytest.raises(BadRequest, match=r"does not support images, and the request has 1 image"):
         place.ask("bees", images=(ImagePart("data:image/png;base64,AA=="),))
 
 

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -329,23 +330,24 @@ def _children() -> list[int]:
     return found
 
 
+@pytest.fixture
+def open_folder():
+    """One that everybody may look into; pytest's own are for this user alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_it_needs_no_root(tmp_path):
+def test_it_needs_no_root(open_folder):
     """The same walls for an ordinary user, in a user namespace."""
     python = Path("/usr/bin/python3")
     if not python.exists():
         pytest.skip("no Python that an ordinary user can read")
     from muster.evals.sandbox import cell
 
-    folder = tmp_path / "code"
-    folder.mkdir()
     for path in Path(cell.__file__).parent.glob("*.py"):
-        (folder / path.name).write_text(path.read_text())
-    for path in (folder, *folder.parents):
-        if path == Path("/"):
-            break
-        if path.stat().st_uid == os.getuid() and str(path).startswith(str(tmp_path.parents[1])):
-            path.chmod(0o755)
+        (open_folder / path.name).write_text(path.read_text())
     code = """
 import os, socket
 print(os.getuid())
@@ -374,7 +376,7 @@ except OSError as error:
     import json
 
     done = subprocess.run(
-        [python, "-I", "-S", folder / "guard.py"],
+        [python, "-I", "-S", open_folder / "guard.py"],
         input=json.dumps(task),
         capture_output=True,
         text=True,

@@ -204,7 +204,7 @@ class JudgePrompt(msgspec.Struct, frozen=True):
         Raises:
             GraderError: the template cannot be filled in.
         """
-        texts = [as_text(variables[name]) for name in UNTRUSTED if variables.get(name)]
+        texts = [as_text(variables[name]) for name in sorted(UNTRUSTED) if variables.get(name)]
         mark = mark_for(texts)
         try:
             question = compile_prompt(self.source, UNTRUSTED).render(variables, mark)
