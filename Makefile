@@ -31,7 +31,8 @@ bench: $(VENV)/.dev
 
 schemas: $(VENV)/.dev
 	for name in suite targets result run report team script stdio-protocol chaos cassette; do \
-	  $(BIN)/muster schema $$name > docs/schemas/$$name.schema.json; done
+	  $(BIN)/muster schema $$name > $(VENV)/schema || exit 1; \
+	  mv $(VENV)/schema docs/schemas/$$name.schema.json; done
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
