@@ -37,7 +37,7 @@ async def answer(call):
 serve(answer)
 """
 SPAWNED = {
-    "spawned python": [sys.executable, "-c", "print('x')"],
+    "spawned python": [sys.executable, "-c", "import sys; sys.stdout.write('x\\n')"],
     "spawned sh -c": ["/bin/sh", "-c", "echo x"],
 }
 SPAWNS = {"spawned python": 40, "spawned sh -c": 300}
