@@ -6,35 +6,30 @@ any more. The child is reaped only after that, so that the group's number cannot
 somebody else in between.
 
 asyncio's own `create_subprocess_exec` starts a thread for each child on Python 3.11 and costs twice
-the CPU; here, a pidfd (Linux) tells of the exit, and a thread only where there is none. What a loop
-has to watch of all its children is watched in one place: registering each child with asyncio by
-itself costs as much as all the rest that is done for it here.
+the CPU; here, a pidfd (Linux) tells of the exit, and a thread only where there is none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
-import select
 import signal
-import subprocess
 import threading
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+from muster.providers.child_watch import watcher_of
+from muster.providers.spawn import open_pidfd, spawn
 
 __all__ = (
     "GRACE_SECONDS",
     "STDERR_TAIL_BYTES",
     "Completed",
     "StopReason",
-    "open_pidfd",
     "run_process",
-    "spawn",
 )
 
 GRACE_SECONDS = 2.0
@@ -44,13 +39,10 @@ STDERR_TAIL_BYTES = 8192
 """What is kept of a child's standard error: its last bytes."""
 
 _CHUNK = 65_536
-_UNWATCHED_SECONDS = 0.01
-"""A short command is over before anybody has to look into its pipes."""
 
 _LEFT_IN_PIPE = 1 << 20
 """The most that Linux lets a pipe hold; nothing more can be left in it by a child that is gone."""
 
-_PATH_VARIABLE = b"PATH"
 _UNKNOWN_EXIT = 255
 """As asyncio: somebody else has reaped the child."""
 
@@ -141,7 +133,7 @@ class _Child:
         self._pid = 0
         self._pidfd = self._out = self._err = -1
         self._exited = self._reaped = self._watched = False
-        self._watcher = _watcher_of(loop)
+        self._watcher = watcher_of(loop)
         self.began = loop.time()
         self._deadline: asyncio.TimerHandle | None = None
         self._kill_timer: asyncio.TimerHandle | None = None
@@ -319,165 +311,9 @@ class _Child:
         return -1
 
 
-class _Watcher:
-    """Follows the children of one loop: tells each of its exit, and those that are not over soon
-    to watch their pipes. It has a descriptor and a timer only while there are children."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        # The loop keeps its watcher, not the other way round.
-        self._loop = weakref.proxy(loop)
-        self._young: dict[_Child, None] = {}
-        self._by_pidfd: dict[int, _Child] = {}
-        self._exits: select.epoll | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, child: _Child, pidfd: int) -> None:
-        self._young[child] = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(child.began + _UNWATCHED_SECONDS, self._look_at_young)
-        if pidfd >= 0:
-            if self._exits is None:
-                self._exits = select.epoll()
-                self._loop.add_reader(self._exits.fileno(), self._tell)
-            self._exits.register(pidfd, select.EPOLLIN)
-            self._by_pidfd[pidfd] = child
-
-    def forget(self, pidfd: int) -> None:
-        if self._by_pidfd.pop(pidfd, None) is None or self._exits is None:
-            return
-        self._exits.unregister(pidfd)
-        if not self._by_pidfd:
-            self._loop.remove_reader(self._exits.fileno())
-            self._exits.close()
-            self._exits = None
-
-    def remove(self, child: _Child) -> None:
-        self._young.pop(child, None)
-
-    def _tell(self) -> None:
-        for pidfd, _ in self._exits.poll(0) if self._exits is not None else ():
-            if (child := self._by_pidfd.get(pidfd)) is not None:
-                child.on_exit()
-
-    def _look_at_young(self) -> None:
-        self._timer = None
-        grown = self._loop.time() - _UNWATCHED_SECONDS
-        while self._young:
-            child = next(iter(self._young))  # the oldest
-            if child.began > grown:
-                at = child.began + _UNWATCHED_SECONDS
-                self._timer = self._loop.call_at(at, self._look_at_young)
-                return
-            del self._young[child]
-            child.watch_pipes()
-
-
-_watchers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Watcher] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def _watcher_of(loop: asyncio.AbstractEventLoop) -> _Watcher:
-    watcher = _watchers.get(loop)
-    if watcher is None:
-        watcher = _watchers[loop] = _Watcher(loop)
-    return watcher
-
-
 def _read(fd: int) -> bytes | None:
     """What is there; empty at the end; `None` when there is nothing yet."""
     try:
         return os.read(fd, _CHUNK)
     except BlockingIOError:
         return None
-
-
-def open_pidfd(pid: int) -> int:
-    """-1 where there are none: not Linux, an old kernel, a sandbox that forbids it."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return -1
-
-
-def spawn(
-    argv: list[str],
-    env: Mapping[bytes, bytes],
-    cwd: Path | None,
-    out: int,
-    err: int,
-    *,
-    stdin: int | None = None,
-) -> int:
-    """Start `argv` as the leader of a new process group; its pid. Without `stdin` there is nothing
-    to read for it.
-
-    `posix_spawn` is the cheaper one, but can neither change the folder nor search another PATH
-    than this process's own.
-    """
-    path = env.get(_PATH_VARIABLE)
-    if _is_here(cwd) and path == os.environb.get(_PATH_VARIABLE):
-        program = _found(argv[0], path)
-        if program is not None:
-            with contextlib.suppress(OSError):  # moved, or something else: let the search say
-                return _posix_spawn(os.posix_spawn, program, argv, env, (stdin, out, err))
-        return _posix_spawn(os.posix_spawnp, argv[0], argv, env, (stdin, out, err))
-    process = subprocess.Popen(  # noqa: S603
-        argv,
-        env=env,
-        cwd=cwd,
-        stdin=subprocess.DEVNULL if stdin is None else stdin,
-        stdout=out,
-        stderr=err,
-        process_group=0,
-        close_fds=False,  # Python's descriptors are not inherited anyway
-    )
-    process.returncode = 0  # it is reaped here, not by subprocess
-    return process.pid
-
-
-def _posix_spawn(
-    start: Callable[..., int],
-    program: str,
-    argv: list[str],
-    env: Mapping[bytes, bytes],
-    pipes: tuple[int | None, int, int],
-) -> int:
-    stdin, out, err = pipes
-    reading = (
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-        if stdin is None
-        else (os.POSIX_SPAWN_DUP2, stdin, 0)
-    )
-    return start(
-        program,
-        argv,
-        env,
-        file_actions=[
-            reading,
-            (os.POSIX_SPAWN_DUP2, out, 1),
-            (os.POSIX_SPAWN_DUP2, err, 2),
-        ],
-        setpgroup=0,
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores these two
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _found(name: str, path: bytes | None) -> str | None:
-    """Where on `path` the program is, looked up once: the search costs the child a failing `exec`
-    in each folder before. `None` if that cannot be told, or depends on the working folder."""
-    if "/" in name or not path:
-        return None
-    for folder in os.fsdecode(path).split(os.pathsep):
-        program = f"{folder}/{name}"
-        if os.access(program, os.X_OK) and os.path.isfile(program):
-            return program if os.path.isabs(folder) else None
-    return None
-
-
-def _is_here(cwd: Path | None) -> bool:
-    try:
-        return cwd is None or os.fspath(cwd) == os.getcwd()
-    except OSError:  # our own folder is gone
-        return False

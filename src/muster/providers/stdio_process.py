@@ -17,7 +17,8 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
-from muster.providers.process import GRACE_SECONDS, STDERR_TAIL_BYTES, open_pidfd, spawn
+from muster.providers.process import GRACE_SECONDS, STDERR_TAIL_BYTES
+from muster.providers.spawn import open_pidfd, spawn
 
 __all__ = ("LineProcess",)
 
