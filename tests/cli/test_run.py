@@ -94,6 +94,8 @@ def test_json(team: Project) -> None:
         "total_tokens": 44,
         "token_usage": {"input": 38, "output": 6},
         "cost_usd": None,
+        "calls_without_usage": 0,
+        "calls_without_cost": 2,
         "steps": [
             {"name": "research", "status": "Succeeded", "tokens": 21, "output": "Bees dance.",
              "agent": "helper"},
@@ -333,6 +335,41 @@ def test_a_target_as_a_role(team: Project) -> None:
     said = [step["output"] for step in ended.json()["steps"]]
     assert said[0] == "mock response"
     assert said[1].startswith("shell says")
+    told = ended.json()
+    assert (told["calls_without_usage"], told["total_tokens"]) == (1, told["steps"][0]["tokens"])
+
+
+PRICED = """
+- name: priced
+  provider: mock
+  replies: [{text: Short., usage: {input: 20, output: 3}, cost_usd: 0.5}]
+"""
+
+
+def test_totals_say_what_they_do_not_count(team: Project) -> None:
+    """A command tells neither tokens nor cost."""
+    team.write(".muster/targets.yaml", TARGETS + PRICED)
+    team.write("team.yaml", """
+apiVersion: muster.dev/v1alpha1
+kind: Team
+metadata: {name: mixed}
+spec:
+  roles:
+    - {name: research, model: m, target: shell, systemPrompt: Find.}
+    - {name: summarize, model: m, target: priced, systemPrompt: Sum up.}
+  pipeline:
+    - {role: research, inputs: {prompt: bees}}
+    - {role: summarize, dependsOn: [research], inputs: {prompt: more}}
+""")  # fmt: skip
+    ended = team.run("run", "team.yaml", "--watch")
+    assert ended.code == 0, ended.text
+    told = no_time(ended.out).splitlines()
+    assert "  research             [done]    unknown tokens  0.0s" in told
+    assert told[told.index("Flow Succeeded in 0.0s — total: 23+ tokens, $0.5") + 1 :][:2] == [
+        "  1 call told no usage",
+        "  the cost of 1 call is not known, and not in the total",
+    ]
+    assert "total: 23+ tokens" in team.run("runs", "watch", "latest").out
 
 
 # --- secrets ------------------------------------------------------------------------------------

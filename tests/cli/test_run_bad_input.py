@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -141,6 +142,16 @@ def test_an_input_that_is_a_list(project: Project) -> None:
     )
 
 
+def test_an_input_that_python_alone_takes_for_json(project: Project) -> None:
+    declared = TEAM.replace("spec:", "spec:\n  inputs: [{name: n, type: number}]")
+    team = declared + '  pipeline: [{role: ask, inputs: {prompt: "x"}}]\n'
+    assert refused(project, team, "--input", "n=NaN") == (
+        'error: team "t": input "n": expected number, found "NaN"\n'
+    )
+    told = refused(project, team, "--input", '{"n": Infinity}')
+    assert told.endswith("not JSON: Infinity is no number of JSON\n")
+
+
 def test_a_loop_that_would_never_end(project: Project) -> None:
     endless = '{{ define \\"x\\" }}{{ template \\"x\\" . }}{{ end }}{{ template \\"x\\" . }}'
     project.write(
@@ -167,3 +178,50 @@ def test_secrets_in_prompts_are_masked_wherever_they_are_written(project: Projec
         journal += path.read_bytes() if path.exists() else b""
     assert b"very-hidden" not in journal
     assert "very-hidden" not in ended.text
+
+
+def test_secrets_are_not_in_prompts_that_are_only_shown(project: Project) -> None:
+    project.write(
+        "team.yaml",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: k}\nstringData: {t: very-hidden-2}\n---\n"
+        + TEAM.replace("Ask.", "Ask.\n      envFrom: [{secretRef: {name: k}}]")
+        + '  pipeline: [{role: ask, inputs: {prompt: "very-hidden-2"}}]\n',
+    )
+    ended = project.run("run", "team.yaml", "--mock", "--dry-run")
+    assert (ended.code, "prompt: **********" in ended.out) == (0, True)
+    assert "very-hidden" not in ended.text
+
+
+FULL_DISK = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+sys.argv = ["muster", "run", "team.yaml", "--script", "script.yaml"]
+from muster.cli.main import main
+main()
+"""
+
+
+def test_a_journal_that_can_grow_no_more(project: Project) -> None:
+    project.write(
+        "team.yaml",
+        TEAM + "  pipeline: [{role: ask, loop: {condition: 'true', maxIterations: 100}, "
+        'inputs: {prompt: "go"}}]\n',
+    )
+    project.write("script.yaml", f"default: {'x' * 20_000}\n")
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK],
+        cwd=project.root,
+        env=project.environment(None),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: run t-")
+    assert "runs.db: " in line
+    told = project.run("runs", "list")
+    assert (told.code, len(told.out.splitlines())) == (0, 3)
+    assert project.run("run", "--resume", "latest").code == 0

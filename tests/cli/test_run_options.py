@@ -34,6 +34,8 @@ def team(project: Project) -> Project:
         (("--mock", "--target", "x"), "--mock and --target x: only one can answer"),
         (("--provider", "echo", "--mock"), "--provider echo and --mock: only one can answer"),
         (("--mock", "--output", "no/such.txt"), "--output no/such.txt: there is no folder no"),
+        (("--mock", "--output", "yaml"), '--output "yaml": the formats are text and json'),
+        (("--mock", "--output", "JSON"), '--output "JSON": the formats are text and json'),
         (
             ("--mock", "--output", "."),
             '--output ".": expected text, json or a file',
@@ -103,3 +105,30 @@ def test_a_reader_that_goes_away_does_not_end_the_run(team: Project) -> None:
     assert team.finish(process).code == 1  # the outcome could not be told
     rows = team.run("runs", "list", "--json").json()
     assert [row["status"] for row in rows] == ["succeeded"]
+
+
+def test_an_ark_run_says_which_team_and_its_inputs(project: Project) -> None:
+    project.write(
+        "run.yaml",
+        TEAM
+        + """---
+apiVersion: muster.dev/v1alpha1
+kind: Team
+metadata: {name: other}
+spec:
+  inputs: [{name: topic, required: true}, {name: style, default: plain}]
+  roles: [{name: write, model: mock, systemPrompt: Help.}]
+  pipeline: [{role: write, inputs: {prompt: "{{ .input.topic }}, {{ .input.style }}"}}]
+---
+apiVersion: muster.dev/v1alpha1
+kind: Run
+metadata: {name: once}
+spec: {teamRef: {name: other}, input: {topic: bees, style: short}, maxTokens: 5}
+""",
+    )
+    shown = project.run("run", "run.yaml", "--mock", "--dry-run", "--input", "style=long").out
+    assert "Flow:   other\n" in shown
+    assert "prompt: bees, long\n" in shown
+    bounded = project.run("run", "run.yaml", "--mock")
+    assert (bounded.code, "token budget of 5 of the run exceeded" in bounded.out) == (4, True)
+    assert "Flow:   t\n" in project.run("run", "run.yaml", "--mock", "--dry-run", "--team", "t").out

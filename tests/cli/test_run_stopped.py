@@ -171,6 +171,17 @@ def test_a_run_that_was_killed_goes_on(team: Project) -> None:
     assert "has succeeded; there is nothing left to do" in again.err
 
 
+def test_a_run_goes_on_with_the_provider_that_it_began_with(team: Project) -> None:
+    team.write("team.yaml", TEAM.replace("  provider: counting\n", ""))
+    (team.root / "bad").touch()
+    env = {"AGENT_PROVIDER": "counting"}
+    assert team.run("run", "team.yaml", env=env).code == 1
+    (team.root / "bad").unlink()
+    then = team.run("run", "--resume", "latest")
+    assert then.code == 0, then.text
+    assert lines(team, "asked.txt") == ["one", "two", "two", "three"]
+
+
 def test_a_run_that_goes_on_is_not_taken_over(team: Project) -> None:
     process = hanging(team)
     ended = beside(team, "run", "--resume", "latest")
@@ -275,6 +286,53 @@ def test_a_live_tree(team: Project) -> None:
     assert team.left_running() == []
 
 
+TALL = """
+apiVersion: muster.dev/v1alpha1
+kind: Agent
+metadata: {name: w}
+spec:
+  provider: mock
+  model: gpt-4o-mini
+  systemPrompt: Help.
+  mcpServers: [{name: dead, command: [/no/such/program]}]
+---
+apiVersion: muster.dev/v1alpha1
+kind: Flow
+metadata: {name: t}
+spec:
+  steps:
+"""
+
+
+def test_a_tree_that_is_higher_than_the_terminal(project: Project) -> None:
+    """What is running is seen; warnings stay above it; at the end the whole tree is there."""
+    steps = [
+        f"  - {{name: s{number}, arkAgent: w, inputs: {{prompt: s{number}}}"
+        + (f", dependsOn: [s{number - 1}]}}" if number else "}")
+        for number in range(60)
+    ]
+    project.write("team.yaml", TALL + "\n".join(steps) + "\n")
+    project.write(
+        "script.yaml",
+        """
+        replies:
+        - {contains: s50, delay: 60, text: late}
+        - {text: well, usage: {input: 9, output: 1}, cost_usd: 0.25}
+        """,
+    )
+    terminal = Terminal(project, "run", "team.yaml", "--watch", "--script", "script.yaml")
+    terminal.read("▸ s50")
+    assert re.search(r"… \d+ more above", terminal.seen)
+    assert 'warning: MCP server "dead": cannot start' in terminal.seen
+    terminal.seen = ""
+    os.kill(terminal.process.pid, signal.SIGINT)
+    assert terminal.end() == 130
+    whole = terminal.seen[terminal.seen.rindex("✓ s0 ") :]
+    assert re.search(r"✓ s49 +10 tokens  \$0\.25  0\.\ds", whole)
+    assert "✗ s50" in whole
+    assert "50 of 60 steps  500 tokens  $12.50" in whole
+
+
 ASKS = """
 apiVersion: muster.dev/v1alpha1
 kind: Agent
@@ -333,3 +391,13 @@ def test_without_a_terminal_it_waits_and_says_how_to_answer(project: Project) ->
     process.send_signal(signal.SIGINT)
     assert project.finish(process).code == 130
     assert project.run("run", "team.yaml", "--yes", "--mock").code == 0
+
+
+def test_a_run_that_is_not_watched_says_how_to_answer_too(project: Project) -> None:
+    project.write("team.yaml", ASKS)
+    process = project.start("run", "team.yaml")
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.endswith(f"[waiting] Shall we?  (muster approve {only_run(project).id} gate)\n")
+    assert project.run("approve", "latest", "gate").code == 0
+    assert project.finish(process).code == 0

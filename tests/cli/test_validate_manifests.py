@@ -54,6 +54,21 @@ def test_a_folder_is_one_set(project: Project) -> None:
     assert (others, last) == ([], "Validation failed.")
 
 
+def test_folders_in_a_folder_are_sets_of_their_own(project: Project) -> None:
+    project.write("one/deep/team.yaml", f"{TEAM}    ---{AGENT}")
+    project.write("two/team.yaml", TEAM)
+    project.write("chart/pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n")
+    project.write("node_modules/team.yaml", TEAM)
+    ended = project.run("validate", ".")
+    assert ended.code == 2
+    lines = ended.out.splitlines()
+    assert lines[:5] == ["one/deep:", *GOOD]
+    assert lines[5] == "two:"
+    assert lines[6].startswith("  Agents       error  two/team.yaml:7:")
+    assert (lines[7:], ended.err) == (["Validation failed."], "")
+    assert project.run("validate", "one").out.splitlines() == ["one/deep:", *GOOD]
+
+
 def test_beside_suites_and_targets(project: Project) -> None:
     project.write("team.yaml", f"{TEAM}    ---{AGENT}")
     project.write("targets.yaml", "targets: [{name: m, provider: mock}]\n")
@@ -77,7 +92,8 @@ def test_beside_suites_and_targets(project: Project) -> None:
         (
             "inputs: {prompt: x}}\n        - {role: summ",
             "dependsOn: [summarize], inputs: {prompt: x}}\n        - {role: summ",
-            "  DAG          error  team.yaml:10:37:",
+            "  DAG          error  cycle detected: summarize → research → summarize  "
+            "(team.yaml:10:37:",
         ),
         ("dependsOn: [research]", "dependsOn: [reserch]", "  DAG          error  team.yaml:10:"),
         ("role: research", "role: reserch", "  Agents       error  team.yaml:9:"),
@@ -129,6 +145,9 @@ def test_tools_that_cannot_be_had(project: Project, python: str, told: str) -> N
     (line,) = ended.out.splitlines()[:-1]
     assert line.startswith("  Schema       error  t.yaml:")
     assert told in line
+    ran = project.run("run", "t.yaml", "--mock")
+    assert (ran.code, told in ran.err) == (2, True)
+    assert not (project.root / ".muster" / "runs.db").exists()
     project.write("t.yaml", TOOLS.replace("PYTHON", "['own:find']"))
     assert project.run("validate", "t.yaml").code == 0
 
@@ -207,3 +226,14 @@ def test_what_is_wrong_with_a_team_is_told_once(project: Project) -> None:
     ended = project.run("validate")
     assert ended.code == 2
     assert ended.text.count("references unknown ArkAgent") == 1
+
+
+def test_a_suite_that_is_a_gate_is_read_too(project: Project) -> None:
+    gate = "dependsOn: [research], validate: {suite: gate.eval.yaml}"
+    project.write("team.yaml", f"{TEAM}    ---{AGENT}".replace("dependsOn: [research]", gate))
+    project.write(
+        "gate.eval.yaml", "assertions: [{type: containz, value: x}]\ntests: [{input: y}]\n"
+    )
+    ended = project.run("validate", "team.yaml")
+    assert ended.code == 2
+    assert 'gate.eval.yaml:1:21: assertions[0].type: unknown grader "containz"' in ended.out

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,27 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
     assert opened._number("user_version") == SCHEMA_VERSION + 1
     opened._migrate(steps)
     opened.close()
+
+
+def test_what_runs_of_an_older_file_have_spent_counts(tmp_path: Path) -> None:
+    class Older(Database):
+        migrations = database.MIGRATIONS[:2]
+
+    path = tmp_path / "runs.db"
+    older = Older(path)
+    older.write(
+        "INSERT INTO runs (id, team, file, definition_hash, input, options, status, started_at, "
+        "shares_process) VALUES ('t-a', 't', '', '', '{}', '{}', 'succeeded', '', 0)"
+    )
+    older.write(
+        "INSERT INTO steps (run_id, name, agent, iteration, attempt, status, started_at, ended_at, "
+        "input_tokens, output_tokens, cost_usd) "
+        "VALUES ('t-a', 's', 'ada', 0, 0, 'succeeded', '', '2026-11-21T10:00:00.000Z', 5, 2, 0.5)"
+    )
+    older.close()
+    with Journal.open(path) as journal:
+        (spent,) = journal.spending(datetime(2026, 11, 21, tzinfo=UTC))
+    assert (spent.agent, spent.teams, spent.tokens, spent.cost_usd) == ("ada", ("t",), 7, 0.5)
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from muster.config.secrets import MASK, Masker
 from muster.errors import UsageError
@@ -292,20 +292,48 @@ def spent(journal: Journal, run_id: str, agent: str, tokens: int, cost: float) -
 
 def test_what_was_spent_since_a_moment(journal: Journal) -> None:
     begun(journal, "shop-0")
-    journal.begin_run(RunRecord(id="other-0", team="other"))
-    spent(journal, "shop-0", "ada", 10, 0.5)
-    spent(journal, "shop-0", "bob", 20, 0.25)
-    spent(journal, "other-0", "ada", 40, 1.0)
-    journal.begin_step(StepRecord(run_id="shop-0", name="under-way", agent="ada"))
+    journal.begin_run(RunRecord(id="inner-0", team="inner", parent="shop-0"))
+    journal.spend(11, 0.5, agent="ada", teams=("shop",))
+    journal.spend(41, None, agent="bob", teams=("shop", "inner"))
+    journal.spend(3, 0.25, agent="ada", teams=("behind",), asked_by=("shop",))
     begin = datetime.now(UTC) - FAR
-    assert journal.tokens_since("ada", begin) == 52
-    assert journal.tokens_since("ada", begin, team="shop") == 11
-    assert journal.tokens_since(None, begin, team="shop") == 32
-    assert journal.tokens_since("nobody", begin) == 0
-    assert journal.tokens_since("ada", datetime.now(UTC) + FAR) == 0
-    assert journal.spend_since(begin, agent="ada") == 1.5
-    assert journal.spend_since(begin, team="shop") == 0.75
-    assert journal.spend_since(begin) == 1.75
+    found = journal.spending(begin)
+    assert [(each.agent, each.tokens, each.cost_usd) for each in found] == [
+        ("ada", 11, 0.5),
+        ("bob", 41, 0.0),
+        ("ada", 3, 0.25),
+    ]
+
+    def counted(*teams: str) -> list[int]:
+        return [each.tokens for each in found if each.counts_for(teams or None)]
+
+    assert counted() == [11, 41]
+    assert counted("shop") == [11, 41]
+    assert counted("inner") == [41]
+    assert counted("behind") == [3]
+    assert counted("behind", "shop") == [11, 41]
+    assert journal.spending(begin, after=found[1].id) == found[2:]
+    assert journal.spending(datetime.now(UTC) + FAR) == []
+    assert journal.teams_around("inner-0") == ("shop", "inner")
+    assert journal.teams_around("nobody") == ()
+
+
+def test_what_was_spent_outlives_its_run(journal: Journal) -> None:
+    begun(journal, "shop-0")
+    journal.spend(11, 0.5, agent="ada", teams=("shop",))
+    journal.update_run("shop-0", status="succeeded")
+    journal.delete("shop-0")
+    assert [each.tokens for each in journal.spending(datetime.now(UTC) - FAR)] == [11]
+
+
+def test_what_was_spent_is_forgotten_when_no_budget_counts_it(journal: Journal) -> None:
+    for tokens in (1, 2, 3):
+        journal.spend(tokens, None, agent="ada", teams=("shop",))
+    old = (datetime.now(UTC) - timedelta(days=63)).isoformat().replace("+00:00", "Z")
+    journal._db.write("UPDATE spending SET at = ? WHERE tokens < 3", (old,))
+    begun(journal)
+    since = datetime.now(UTC) - timedelta(days=90)
+    assert [each.tokens for each in journal.spending(since)] == [3]
 
 
 def test_totals_of_a_run_that_goes_on(journal: Journal) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from muster.store.responses import ResponseCache
 
 
@@ -41,17 +43,25 @@ def test_kept_between_processes_and_only_for_the_owner(tmp_path: Path) -> None:
 
 
 def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
-    cache = opened(tmp_path / "r.sqlite", max_bytes=10_000)
-    for number in range(60):
+    cache = opened(tmp_path / "r.sqlite", max_bytes=100_000)
+    for number in range(400):
         cache.put(key(number), noise(number))
         assert cache.get(key(0)) is not None, number
-    there = [number for number in range(60) if cache.get(key(number)) is not None]
+    there = [number for number in range(400) if cache.get(key(number)) is not None]
     assert there[0] == 0
-    assert there[1:] == list(range(60 - len(there) + 1, 60))
-    assert 8 <= len(there) <= 20
-    size = sum(path.stat().st_size for path in tmp_path.iterdir() if "-wal" not in path.name)
-    assert size < 80_000
+    assert there[1:] == list(range(400 - len(there) + 1, 400))
+    assert 80 <= len(there) <= 180
     cache.close()
+
+
+@pytest.mark.parametrize("size", [300, 2_000, 5_000, 20_000])
+def test_the_file_is_bounded_whatever_answers_are_like(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "r.sqlite"
+    cache = opened(path, max_bytes=500_000)
+    for number in range(1_500_000 // size):
+        cache.put(key(number), noise(number, size))
+    cache.close()
+    assert 350_000 < path.stat().st_size < 550_000
 
 
 def test_one_that_is_too_large_is_not_kept_and_evicts_nobody(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from team_parts import Ran, Said, run, run_async, says, write_team
 
+from muster.errors import MusterError
 from muster.provider import BadRequest, ProviderRequest
 from muster.store.journal import Journal
 from muster.teams.watching import RunEvent
@@ -78,6 +79,13 @@ def test_an_answer_that_stays_wrong(tmp_path: Path, retry: int, calls: int, stat
         assert ran.step("w").error_kind == "invalid_output"
         assert ran.rows()[-1].output == "no"
     assert ran.asked[-1].attempt == (calls - 1) // 2
+
+
+def test_a_schema_without_end_is_an_answer_that_cannot_be_checked(tmp_path: Path) -> None:
+    schema = '{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}'
+    ran = run(one_step(tmp_path, f"outputSchema: '{schema}'"), lambda _: "{}")
+    assert ran.end[:2] == ("failed", "StepFailed")
+    assert "nested without end" in (ran.end[2] or "")
 
 
 # --- checks -------------------------------------------------------------------------------------
@@ -155,6 +163,55 @@ def test_a_suite_as_gate(tmp_path: Path) -> None:
     assert run(file, in_turn(["bees"])).end[0] == "succeeded"
     ran = run(file, in_turn(["wasps"]))
     assert "validation failed: score 0.00 is below" in (ran.end[2] or "")
+
+
+JUDGED = (
+    "assertions: [{type: llm-rubric, value: It is about bees.%s}]\ntests: [{id: x, input: y}]\n"
+)
+
+
+def test_a_suite_that_asks_a_judge_as_gate(tmp_path: Path) -> None:
+    """Who is asked is the step's judge; what it takes is the step's, and within its budget."""
+    gate = tmp_path / "gate.eval.yaml"
+    gate.write_text(JUDGED % "")
+
+    def script(score: float) -> Callable[[ProviderRequest], Said]:
+        def answer(request: ProviderRequest) -> Said:
+            if request.eval_case_id != "judge":
+                return says("buzz", tokens=10)
+            assert request.metadata["purpose"] == "judge"
+            assert "It is about bees." in request.question
+            assert "You judge an answer" in (request.system_prompt or "")
+            return says(json.dumps({"reason": "so", "score": score}), tokens=100)
+
+        return answer
+
+    more = "validate: {suite: gate.eval.yaml, judge: b}"
+    file = one_step(tmp_path, more, roles="- {name: b, arkAgent: b}\n")
+    ran = run(file, script(0.9))
+    assert ran.end[0] == "succeeded"
+    assert ran.roles == ["w", "judge"]
+    assert ran.outcome.token_usage is not None
+    assert ran.outcome.token_usage.total == 110
+    ran = run(file, script(0.3))
+    assert ran.end[2] == 'step "w": validation failed: score 0.30 is below 0.8 (llm-rubric)'
+    ran = run(file, script(0.9), max_tokens=60)
+    assert ran.end[:2] == ("failed", "BudgetExceeded")
+    assert ran.roles == ["w"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (JUDGED % ", judge_target: nobody", 'target "nobody" not found'),
+        (JUDGED.replace("llm-rubric", "llm-rubrik") % "", 'unknown grader "llm-rubrik"'),
+    ],
+)
+def test_a_bad_suite_is_told_before_anything_is_asked(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "gate.eval.yaml").write_text(text)
+    file = one_step(tmp_path, "validate: {suite: gate.eval.yaml}")
+    with pytest.raises(MusterError, match=told):
+        run(file, in_turn([]))
 
 
 # --- items --------------------------------------------------------------------------------------

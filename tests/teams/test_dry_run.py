@@ -10,6 +10,7 @@ import pytest
 
 from muster.teams.dry_run import describe_run
 from muster.teams.manifests import load_manifests
+from muster.teams.prompt import ENVELOPE_RULE
 
 
 def described(folder: Path, spec: str, others: str = "") -> list[str]:
@@ -18,6 +19,15 @@ def described(folder: Path, spec: str, others: str = "") -> list[str]:
     path.write_text(head + spec + dedent(others))
     team = load_manifests(path, env=os.environ).teams["t"]
     return describe_run(team, dict(team.defaults)).splitlines()
+
+
+def shown(lines: list[str]) -> dict[str, str]:
+    """The first line of each prompt, by its step."""
+    return {
+        line.removeprefix("--- "): lines[number + 1]
+        for number, line in enumerate(lines)
+        if line.startswith("--- ")
+    }
 
 
 ROLES = "  roles: [{name: a, model: gpt-4o-mini, systemPrompt: x}, {name: b, target: agent}]\n"
@@ -52,8 +62,12 @@ def test_prompts_that_need_no_output_are_shown(tmp_path: Path) -> None:
         "Respond with valid JSON matching this schema:",
         '{"type": "object"}',
     ]
-    assert lines[12].startswith("At most 2 calls")
-    assert "Nobody was asked." in lines[12]
+    # The prompt that is known, and twice the rule about envelopes, which agents are told.
+    rule = len(ENVELOPE_RULE)
+    known = (len("\n".join(lines[7:11])) + 1 + len("x\n\n") + rule) // 4 + rule // 4
+    assert lines[12].startswith("At most 2 calls, tools, retries and items not counted: ")
+    assert f"about {known} tokens of what is known of the prompts ($0.0000" in lines[12]
+    assert lines[12].endswith("up to 16,000 tokens of answers ($0.004800). Nobody was asked.")
     assert lines[-1] == "✓ YAML is valid — use `muster run` to execute"
 
 
@@ -102,3 +116,25 @@ def test_a_router_that_is_asked_counts(tmp_path: Path) -> None:
     assert lines[4:6] == ["--- route", "why"]
     lexical = spec.replace("model: m", "strategy: lexical")
     assert "At most 1 call" in "\n".join(described(tmp_path, lexical, others))
+
+
+def test_prompts_of_later_steps_that_need_no_output_and_those_that_cannot_be(
+    tmp_path: Path,
+) -> None:
+    lines = described(
+        tmp_path,
+        ROLES
+        + """\
+  input: {topic: bees}
+  inputs: [{name: topic}, {name: style}]
+  pipeline:
+    - {role: a, inputs: {prompt: "{{ .input.style }}"}}
+    - {role: b, dependsOn: [a], inputs: {prompt: "{{ .input.topic }}"}}
+    - {name: c, role: a, dependsOn: [a], inputs: {prompt: "{{ toJson . }}"}}
+""",
+    )
+    prompts = shown(lines)
+    assert prompts["a"].startswith("the step would fail: template error: ")
+    assert prompts["a"].endswith('.input.style: .input has no "style"; it has: topic')
+    assert prompts["b"] == "prompt: bees"
+    assert "c" not in prompts

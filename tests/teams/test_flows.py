@@ -225,7 +225,7 @@ def test_a_loop_runs_1_and_n_times(tmp_path: Path, last: bool) -> None:
 
 def test_a_loop_ends_when_its_condition_does(tmp_path: Path) -> None:
     answers = iter(['{"score": 3}', '{"score": 6}', '{"score": 9}'])
-    more = loop("{{ lt .steps.l.data.score 8 }}")
+    more = loop("{{ lt .steps.l.data.score 8.0 }}")
     ran = run(flow(tmp_path, step("l", more=more)), lambda request: next(answers))
     assert ran.step("l").iterations == 3
     assert ran.output == '{"score": 9}'

@@ -257,7 +257,7 @@ def test_for_each_in_a_loop_does_all_items_again(tmp_path: Path) -> None:
       arkAgent: a
       forEach: {items: '{{ list 1 2 }}', as: n, maxParallel: 1}
       inputs: {prompt: "{{ .n }} of {{ .index }}"}
-      loop: {condition: '{{ ne (index .steps.s.data 0) 3 }}', maxIterations: 5}
+      loop: {condition: '{{ ne (index .steps.s.data 0) 3.0 }}', maxIterations: 5}
     """
     said = iter("12345678")
     ran = run(write_team(tmp_path, spec, kind="Flow"), lambda request: next(said))

@@ -20,7 +20,6 @@ from muster.provider import (
     TokenUsage,
 )
 from muster.store.journal import Journal, journal_path
-from muster.store.records import RunRecord, StepRecord
 
 CHAIN = """
 steps:
@@ -164,11 +163,9 @@ def used_before(folder: Path, tokens: int, hours: float) -> None:
     """The agent `a` has used so many tokens so long ago, in a run of the team `t`."""
     ended = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
     with Journal.open(journal_path(folder)) as journal:
-        journal.begin_run(RunRecord(id=f"t-{tokens}", team="t", status="succeeded"))
-        row = journal.begin_step(StepRecord(run_id=f"t-{tokens}", name="a", agent="a"))
-        usage = TokenUsage(tokens, 0)
-        journal.end_step(row, status="succeeded", token_usage=usage)
-        journal.update_step(row, ended_at=ended.replace("+00:00", "Z"))
+        journal.spend(tokens, None, agent="a", teams=("t",))
+        moved = "UPDATE spending SET at = ? WHERE tokens = ?"
+        journal._db.write(moved, (ended.replace("+00:00", "Z"), tokens))
 
 
 @pytest.mark.parametrize("who", ["agent", "team"])

@@ -279,6 +279,7 @@ def test_a_role_may_be_a_target_of_the_same_file(place: Place) -> None:
         pool = place.pool(explicit=named)
         try:
             response = await pool.open("news").provider.invoke(ProviderRequest(question="bees"))
+            assert response.token_usage is None  # the echo's is unknown, and so is that of all
             return response.text
         finally:
             await pool.aclose()

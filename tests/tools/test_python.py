@@ -52,6 +52,7 @@ def raw(): return b"1234"
 def whole(): return object
 def refuses(): raise ToolFailed("not today")
 def breaks(): return {}["key"]
+def decodes(): return __import__("json").loads("")
 def exits(): raise SystemExit(3)
 def times_out(): raise TimeoutError("upstream")
 def sleeps(): time.sleep(0.5)
@@ -138,19 +139,19 @@ async def test_synchronous_functions_run_on_threads(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "end"),
+    ("function", "told"),
     [
         ("refuses", "not today"),
-        ("breaks", "KeyError: 'key'"),
-        ("exits", "SystemExit: 3"),
-        ("times_out", "TimeoutError: upstream"),
+        ("breaks", "my_agent_tools.py:{line}: KeyError: 'key'"),
+        ("decodes", "my_agent_tools.py:{line}: JSONDecodeError: Expecting value: line 1"),
+        ("exits", "my_agent_tools.py:{line}: SystemExit: 3"),
+        ("times_out", "my_agent_tools.py:{line}: TimeoutError: upstream"),
     ],
 )
-async def test_failures(folder: Path, function: str, end: str) -> None:
+async def test_failures_name_the_line_and_no_folder(folder: Path, function: str, told: str) -> None:
     said = await failure(tool(folder, function), {})
-    assert said.endswith(end)
-    if function == "breaks":
-        assert said.startswith(f"{folder / 'my_agent_tools.py'}:")
+    defined = [f"def {function}()" in line for line in SOURCE.splitlines()]
+    assert said.startswith(told.format(line=defined.index(True) + 1))
 
 
 @pytest.mark.parametrize("function", ["sleeps", "waits"])

@@ -29,7 +29,7 @@ from muster.cli.team_options import (
     with_launch_options,
 )
 from muster.config.secrets import Masker
-from muster.errors import UsageError
+from muster.errors import RunBroken, UsageError
 from muster.reports.team_run import outcome_json, outcome_text
 from muster.store.journal import journal_path
 from muster.teams.dry_run import describe_run
@@ -42,6 +42,8 @@ COLLECT_AFTER = 10_000
 objects, and no garbage."""
 
 _FORMATS = ("text", "json")
+_OTHER_FORMATS = ("yaml", "yml", "jsonl", "ndjson", "xml", "csv", "table", "markdown", "md", "html")
+"""Words that somebody means a format by, and no file."""
 
 _input_option = click.option(
     "-i",
@@ -96,7 +98,12 @@ def run_command(**given: Any) -> int:
         raise UsageError("which team? Give its file: muster run team.yaml")
     prepared = prepare(launch_options(given), script=chosen_script(given))
     if given["dry_run"]:
-        click.echo(describe_run(prepared.team, prepared.inputs))
+        _warn(prepared)
+        click.echo(
+            prepared.masker().mask(
+                describe_run(prepared.team, prepared.inputs, lenient=prepared.options.lenient)
+            )
+        )
         return 0
     return asyncio.run(_run(given, prepared))
 
@@ -133,6 +140,10 @@ def _check_output(output: str) -> None:
     """Whether the outcome can be written, which is better known before anything is paid for."""
     if output in _FORMATS:
         return
+    if output.lower() in (*_FORMATS, *_OTHER_FORMATS):
+        raise UsageError(
+            f'--output "{output}": the formats are text and json; a file of that name is ./{output}'
+        )
     path = Path(output)
     if not output or path.is_dir():
         what = "a folder" if output else "nothing"
@@ -157,6 +168,13 @@ def _go_on(given: dict[str, Any], run_id: str, *, again: bool) -> int:
     return asyncio.run(_run(given, prepare(options), resume=run.id))
 
 
+def _warn(prepared: Prepared) -> None:
+    """Tell what is odd about the files, once."""
+    for line in prepared.warnings:
+        click.echo(f"warning: {line}", err=True)
+    prepared.warnings.clear()
+
+
 async def _run(given: dict[str, Any], prepared: Prepared, resume: str | None = None) -> int:
     quiet = given["output"] == "json"
     gc.freeze()  # the team stays to the end: the collector need not look at it
@@ -165,9 +183,7 @@ async def _run(given: dict[str, Any], prepared: Prepared, resume: str | None = N
     view = open_view(prepared.team, masker, watch=given["watch"] and not quiet)
     stop = asyncio.Event()
     ask = _always_yes if given["yes"] else Questions(view).ask if _is_somebody_there() else None
-    for line in prepared.warnings:
-        click.echo(f"warning: {line}", err=True)
-    prepared.warnings.clear()
+    _warn(prepared)
     task = asyncio.ensure_future(
         launch(prepared, on_event=view.on_event, ask_approval=ask, resume=resume, stop=stop)
     )
@@ -196,7 +212,7 @@ def _report(given: dict[str, Any], prepared: Prepared, launched: Launched, maske
         try:
             Path(output).write_text(masker.mask(launched.outcome.output), encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"--output {output}: {error.strerror}") from None
+            raise RunBroken(f"--output {output}: {error.strerror}") from None
     if given["trace"]:
         from muster.reports.runs import render_run
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from muster.cli.options import FILE, json_option
-from muster.errors import UsageError
+from muster.errors import MusterError, UsageError
 from muster.reports.runs import RunLines, render_run, render_runs
 from muster.store.export import run_as_data, suite_cases, suite_text
 from muster.store.journal import Journal, journal_path
@@ -83,7 +83,7 @@ def list_runs(
         return
     with opened(journal) as book:
         for run in [*book.runs(status=RUNNING), *book.runs(status=PENDING)]:
-            book.settle(run.id)
+            _settled(book, run.id)
         found = book.runs(team=team, status=status, limit=limit + 1)
         shown = found[:limit]
         totals = book.totals(run.id for run in shown)
@@ -96,6 +96,14 @@ def list_runs(
         click.echo(render_runs(shown, totals))
         if len(found) > limit:
             click.echo(f"\nthe latest {limit}; --limit shows more", err=True)
+
+
+def _settled(book: Journal, run_id: str) -> RunRecord:
+    """As `Journal.settle`; where nothing can be written, a run can be looked at all the same."""
+    try:
+        return book.settle(run_id)
+    except MusterError:
+        return book.run(run_id)
 
 
 def _outline(run: RunRecord, totals: RunTotals) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def _outline(run: RunRecord, totals: RunTotals) -> dict[str, Any]:
 def show(run_id: str, as_json: bool, journal: Path | None) -> None:
     """Show a run: its steps as a tree, with attempts, tools, usage, and why it failed."""
     with opened(journal) as book:
-        view = book.view(book.settle(run_id).id, chunks=as_json)
+        view = book.view(_settled(book, run_id).id, chunks=as_json)
     if as_json:
         _print_json(run_as_data(view))
     else:

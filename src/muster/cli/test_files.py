@@ -6,7 +6,7 @@ from pathlib import Path
 
 from muster.errors import ConfigError, Problem, UsageError
 
-__all__ = ("is_script", "scripts_and_teams", "scripts_in", "team_of")
+__all__ = ("hidden", "is_script", "scripts_and_teams", "scripts_in", "team_of")
 
 _ENDINGS = (".test.yaml", ".test.yml")
 _TEAM_ENDINGS = (".yaml", ".yml")
@@ -42,10 +42,10 @@ def is_script(path: Path) -> bool:
 def scripts_in(folder: Path) -> list[Path]:
     """All tests of teams in the folder, at any depth."""
     found = sorted(file for end in _ENDINGS for file in folder.rglob(f"*{end}"))
-    return [file for file in found if not _hidden(file, folder)]
+    return [file for file in found if not hidden(file, folder)]
 
 
-def _hidden(file: Path, within: Path) -> bool:
+def hidden(file: Path, within: Path) -> bool:
     """Whether it lies in a folder such as `.venv` or `node_modules`."""
     folders = file.relative_to(within).parts[:-1]
     return any(part.startswith(".") or part in ("node_modules", "venv") for part in folders)

@@ -10,7 +10,7 @@ import click
 
 from muster.cli.options import safe_option, targets_option, values_option
 from muster.cli.test_files import is_script, scripts_in
-from muster.cli.validate_teams import Checked, check_manifests, check_tests, holds_manifests
+from muster.cli.validate_teams import Checked, check_manifests, check_tests, manifests_at
 from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.config.targets import load_catalog
@@ -54,12 +54,13 @@ def validate(
     nobody is asked anything.
 
     A PATH is a suite, a targets file, a manifest, tests of a team (*.test.yaml), or a folder with
-    any of them: the suites and tests below it, and the manifests in it. Without one, this folder,
-    and its targets file. Exit code 2 when anything is wrong.
+    any of them in it, at any depth; the manifests of a folder belong together, those of folders
+    in it do not. Without one, this folder, and its targets file. Exit code 2 when anything is
+    wrong.
     """
     here = Path.cwd()
     files = [Path(path) for path in paths if Path(path).name in _TARGET_FILES]
-    manifests = [Path(path) for path in paths or (".",) if holds_manifests(Path(path))]
+    manifests = _manifests([Path(path) for path in paths or (".",)])
     scripts = _scripts([Path(path) for path in paths or (".",)])
     others = [*files, *manifests, *scripts]
     suites = [path for path in paths if Path(path).is_dir() or Path(path) not in others]
@@ -67,7 +68,7 @@ def validate(
         files = [path] if (path := _own_targets(here, targets_file)) is not None else []
         suites = ["."]
     told = _Told()
-    with_others = {*manifests, *scripts.values()}
+    with_others = {*manifests.values(), *scripts.values()}
     optional = [path for path in suites if not paths or Path(path) in with_others]
     for path in _suite_files(suites, optional, here, told.problems):
         _check_suite(path, targets_file, safe, told)
@@ -77,7 +78,7 @@ def validate(
         checked = check_tests(path, values=values, safe=safe)
         told.take(checked)
         told.problems += checked.problems
-    titled = len(manifests) > 1 or bool(told.good)
+    titled = len(manifests) > 1 or bool(told.good) or any(k != v for k, v in manifests.items())
     for path in manifests:
         checked = check_manifests(path, values=values, safe=safe, providers=check_providers)
         if titled:
@@ -116,6 +117,11 @@ class _Told:
         for line in checked.lines:
             click.echo(line)
         self.good += checked.good
+
+
+def _manifests(paths: list[Path]) -> dict[Path, Path]:
+    """The manifests that are named, and the folders of them, each with what it was found by."""
+    return {found: path for path in paths for found in manifests_at(path)}
 
 
 def _scripts(paths: list[Path]) -> dict[Path, Path]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from muster.cli.test_files import team_of
+from muster.cli.test_files import hidden, team_of
 from muster.config.document import parse_documents, read_text
 from muster.config.environment import load_environment
 from muster.errors import ConfigError, MusterError, Problem
 from muster.teams.definition import Agent
 from muster.teams.graph import failure_lines, validate_lines
 from muster.teams.manifests import Bundle, load_manifests
-from muster.tools.definitions import PythonTool
 
-__all__ = ("Checked", "check_manifests", "check_tests", "holds_manifests")
+__all__ = ("Checked", "check_manifests", "check_tests", "manifests_at")
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+_OURS = re.compile(
+    r"""^[\s\-"']*apiVersion["']?\s*:\s*["']?(?:arkonis|muster)\.dev/""", re.MULTILINE
+)
 
 
 @dataclass(slots=True)
@@ -31,13 +34,38 @@ class Checked:
     warnings: list[str] = field(default_factory=list)
 
 
-def holds_manifests(path: Path) -> bool:
-    """Whether `path` is a manifest, or a folder with one in it: a document with `apiVersion` and
-    `kind`. A file that cannot be parsed is one if a line begins with `apiVersion:`."""
-    if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file()]
-        return any(_is_manifest(file) for file in sorted(files))
-    return path.suffix in _SUFFIXES and path.is_file() and _is_manifest(path)
+def manifests_at(path: Path) -> list[Path]:
+    """What `muster run` could take: `path` itself, if it is a manifest, or a folder with one in it;
+    and each folder below it that holds manifests of teams.
+
+    A manifest has a document with `apiVersion` and `kind`. A file that cannot be parsed is one if a
+    line begins with `apiVersion:`. Below a folder there may be manifests of anything, of which only
+    those of agents and teams are meant.
+    """
+    if not path.is_dir():
+        found = path.suffix in _SUFFIXES and path.is_file() and _is_manifest(path)
+        return [path] if found else []
+    here = any(_is_manifest(file) for file in sorted(_files(path)))
+    return [
+        *([path] if here else ()),
+        *(folder for folder in _folders_below(path) if any(map(_is_ours, _files(folder)))),
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.is_file()]
+
+
+def _folders_below(folder: Path) -> list[Path]:
+    found = {file.parent for end in _SUFFIXES for file in folder.rglob(f"*{end}")}
+    return sorted(each for each in found - {folder} if not hidden(each / "_", folder))
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        return _OURS.search(read_text(file)) is not None and _is_manifest(file)
+    except ConfigError:
+        return False
 
 
 def _is_manifest(file: Path) -> bool:
@@ -63,10 +91,13 @@ def check_manifests(path: Path, *, values: Path | None, safe: bool, providers: b
     Args:
         providers: make the provider of every agent, too.
     """
+    from muster.teams.cast import problems_of_tools
+
     env = load_environment(path.resolve())
     try:
         bundle = load_manifests(path, values=values, env=env, safe=safe)
-        problems = list(_problems_of_tools(_agents_of(bundle), safe=safe))
+        problems = [] if safe else list(problems_of_tools(_agents_of(bundle)))
+        problems += _problems_of_gates(bundle, env, safe=safe)
         if not problems and providers:
             problems += _problems_of_providers(path, bundle, values=values, safe=safe)
         if problems:
@@ -112,17 +143,21 @@ def _agents_of(bundle: Bundle) -> list[Agent]:
     return list(found.values())
 
 
-def _problems_of_tools(agents: Iterable[Agent], *, safe: bool) -> Iterable[Problem]:
-    """Python tools that cannot be had, unless project code is not to be run."""
-    sources = [(agent, source) for agent in agents for source in agent.tools if not safe]
-    for agent, source in sources:
-        if isinstance(source, PythonTool):
-            from muster.tools.python import bind_python
+def _problems_of_gates(bundle: Bundle, env: Mapping[str, str], *, safe: bool) -> list[Problem]:
+    """What is wrong in the suites that are gates of steps."""
+    from muster.teams.suite_gate import SuiteGate
 
-            try:
-                bind_python(source)
-            except MusterError as error:
-                yield _about(agent, str(error))
+    steps = [step for team in bundle.teams.values() for step in team.steps]
+    paths = {step.validation.suite for step in steps if step.validation is not None}
+    problems: list[Problem] = []
+    for path in sorted(path for path in paths if path is not None):
+        try:
+            SuiteGate(path, env=env, safe=safe)
+        except ConfigError as error:
+            problems += error.problems
+        except MusterError as error:
+            problems.append(Problem(str(error), path))
+    return problems
 
 
 def _problems_of_providers(
@@ -139,8 +174,3 @@ def _problems_of_providers(
         except MusterError as error:
             problems[str(error)] = Problem(str(error), path)
     return list(problems.values())
-
-
-def _about(agent: Agent, message: str) -> Problem:
-    told = f"agent {agent.name}: {message}"
-    return agent.place.problem(told) if agent.place is not None else Problem(told)

@@ -11,7 +11,7 @@ from typing import Any
 from muster.evals.summary import one_line
 from muster.provider import TokenUsage
 from muster.reports.plain import harmless
-from muster.reports.terminal import format_money, format_table, format_tokens
+from muster.reports.terminal import format_money, format_table, format_tokens, tokens_text
 from muster.store.records import (
     FAILED,
     RUNNING,
@@ -290,7 +290,7 @@ class RunLines:
         if status == SUCCEEDED:
             tokens = step.token_usage.total if step.token_usage is not None else 0
             seconds = _seconds(step.started_at, step.ended_at)
-            lines = [f"{name}[done]    {tokens} tokens  {seconds:.1f}s"]
+            lines = [f"{name}[done]    {tokens_text(tokens, step.without_usage)}  {seconds:.1f}s"]
             if step.output:
                 lines.append(f"    └─ {_clip(one_line(step.output), _PREVIEW)}")
             return lines
@@ -311,7 +311,10 @@ class RunLines:
         head = f"Team {run.status.capitalize()} in {_seconds(run.started_at, run.ended_at):.1f}s"
         if run.error:
             head += f" — {one_line(run.error)}"
-        lines = ["", f"{head} — total: {0 if usage is None else usage.total} tokens"]
+        tokens = tokens_text(
+            0 if usage is None else usage.total, sum(step.without_usage for step in view.steps)
+        )
+        lines = ["", f"{head} — total: {tokens}"]
         return [*lines, "", "Output:", harmless(run.output)] if run.output else lines
 
 

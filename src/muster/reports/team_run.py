@@ -6,13 +6,20 @@ from typing import Any
 
 from muster.evals.summary import one_line
 from muster.reports.plain import harmless
-from muster.reports.terminal import format_money
+from muster.reports.terminal import format_money, tokens_text
 from muster.store.records import RunRecord
 from muster.teams.engine import RunOutcome
 from muster.teams.state import StepState
 from muster.teams.watching import RunEvent
 
-__all__ = ("approval_text", "event_lines", "outcome_json", "outcome_text", "preview", "tokens_of")
+__all__ = (
+    "approval_text",
+    "event_lines",
+    "outcome_json",
+    "outcome_text",
+    "preview",
+    "tokens_of",
+)
 
 _PREVIEW = 120
 
@@ -36,7 +43,8 @@ def event_lines(event: RunEvent) -> list[str]:
         return [f"{name} [running]"]
     if event.kind == "step_done":
         told = event.data
-        done = f"{name} [done]    {told['tokens']} tokens  {told['seconds']:.1f}s"
+        tokens = tokens_text(told["tokens"], told["untold"])
+        done = f"{name} [done]    {tokens}  {told['seconds']:.1f}s"
         return [done, f"    └─ {preview(event.text)}"] if event.text else [done]
     mark = {
         "step_failed": "[failed] ",
@@ -65,14 +73,30 @@ def outcome_text(run: RunRecord, outcome: RunOutcome) -> str:
     """The end of a run, as a person reads it."""
     phase = run.status.capitalize()
     total = outcome.token_usage.total if outcome.token_usage is not None else 0
+    tokens = tokens_text(total, outcome.untold)
     cost = f", {format_money(outcome.cost_usd)}" if outcome.cost_usd else ""
-    lines = ["", f"Flow {phase} in {outcome.seconds:.1f}s — total: {total} tokens{cost}"]
+    lines = ["", f"Flow {phase} in {outcome.seconds:.1f}s — total: {tokens}{cost}"]
+    lines += _not_counted(outcome)
     if outcome.error is not None:
         lines += ["", f"reason: {outcome.reason}", f"error:  {harmless(outcome.error)}"]
         lines += [f"run:    {run.id} (muster run --resume {run.id}, muster runs show {run.id})"]
     if outcome.output:
         lines += ["", "Output:", harmless(outcome.output)]
     return "\n".join(lines)
+
+
+def _not_counted(outcome: RunOutcome) -> list[str]:
+    """What the totals leave out."""
+    lines = []
+    if outcome.untold:
+        lines.append(f"  {_calls(outcome.untold)} told no usage")
+    if outcome.unpriced and outcome.cost_usd is not None:
+        lines.append(f"  the cost of {_calls(outcome.unpriced)} is not known, and not in the total")
+    return lines
+
+
+def _calls(count: int) -> str:
+    return f"{count} call{'s' if count > 1 else ''}"
 
 
 def outcome_json(run: RunRecord, outcome: RunOutcome) -> dict[str, Any]:
@@ -85,7 +109,9 @@ def outcome_json(run: RunRecord, outcome: RunOutcome) -> dict[str, Any]:
         "duration_ms": round(outcome.seconds * 1000),
         "total_tokens": outcome.token_usage.total if outcome.token_usage is not None else 0,
         "token_usage": outcome.token_usage.to_dict() if outcome.token_usage is not None else None,
-        "cost_usd": outcome.cost_usd,
+        "cost_usd": _exact(outcome.cost_usd),
+        "calls_without_usage": outcome.untold,
+        "calls_without_cost": outcome.unpriced,
         "steps": [_step_json(step) for step in outcome.steps],
     }
     if outcome.output:
@@ -93,6 +119,11 @@ def outcome_json(run: RunRecord, outcome: RunOutcome) -> dict[str, Any]:
     if outcome.error is not None:
         data["error"] = outcome.error
     return data
+
+
+def _exact(cost: float | None) -> float | None:
+    """Without what adding up in binary leaves at the end: 0.06, not 0.060000000000000005."""
+    return None if cost is None else round(cost, 12)
 
 
 def _step_json(step: StepState) -> dict[str, Any]:
@@ -107,7 +138,7 @@ def _step_json(step: StepState) -> dict[str, Any]:
         "error": step.error,
         "error_kind": step.error_kind,
         "message": step.message,
-        "cost_usd": step.account.cost_usd,
+        "cost_usd": _exact(step.account.cost_usd),
         "iterations": step.iterations if step.iterations > 1 else None,
         "attempts": step.attempts if step.attempts > 1 else None,
         "routing_reason": step.reason,

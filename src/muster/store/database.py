@@ -86,7 +86,22 @@ CREATE UNIQUE INDEX approvals_of_run ON approvals (run_id, step, ifnull(item, -1
 
 _SECOND = "ALTER TABLE calls ADD COLUMN arguments_hash TEXT;"
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND)
+_THIRD = """
+CREATE TABLE spending (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  at TEXT NOT NULL,
+  agent TEXT, teams TEXT NOT NULL, asked_by TEXT NOT NULL,
+  tokens INTEGER NOT NULL, cost_usd REAL NOT NULL
+);
+INSERT INTO spending (at, agent, teams, asked_by, tokens, cost_usd)
+  SELECT s.ended_at, s.agent, r.team, '',
+    ifnull(s.input_tokens, 0) + ifnull(s.output_tokens, 0), ifnull(s.cost_usd, 0)
+  FROM steps s JOIN runs r ON r.id = s.run_id
+  WHERE s.ended_at IS NOT NULL AND (s.input_tokens IS NOT NULL OR s.cost_usd IS NOT NULL)
+  ORDER BY s.ended_at;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND, _THIRD)
 """Number n brings a file from version n to n + 1. What was published is never changed."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

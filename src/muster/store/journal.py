@@ -15,8 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,15 +47,20 @@ from muster.store.records import (
     timestamp,
 )
 from muster.store.rows import Writer
+from muster.store.spending import KEPT_DAYS, path_of
 
 __all__ = ("LATEST", "Journal", "arguments_hash", "journal_path")
 
+_SPENT = (
+    "INSERT INTO spending (at, agent, teams, asked_by, tokens, cost_usd) VALUES (?, ?, ?, ?, ?, ?)"
+)
+# The rows are in the order of time, or nearly: nothing is looked through while the first is new.
+_FORGET = (
+    "DELETE FROM spending WHERE at < ?1 AND id <= (SELECT max(id) FROM spending WHERE "
+    "(SELECT at FROM spending ORDER BY id LIMIT 1) < ?1)"
+)
 _LOST = "the process ended while this was under way"
-_FIELDS = {
-    kind: tuple(each.name for each in fields(kind))
-    for kind in (RunRecord, StepRecord, CallRecord, EventRecord, ApprovalRecord)
-}
-_RUN_FIELDS = frozenset(_FIELDS[RunRecord]) - {"id", "process"}
+_RUN_FIELDS = frozenset(RunRecord.__struct_fields__) - {"id", "process"}
 
 
 def journal_path(start: Path) -> Path:
@@ -109,6 +113,8 @@ class Journal(JournalReader):
         pid = os.getpid() if run.pid is None else run.pid
         row = _without(run, "process") | {"pid": pid} | _process(pid)
         self._db.write(*self._insertion("runs", row))
+        old = timestamp(datetime.now(UTC) - timedelta(days=KEPT_DAYS))
+        self._db.write(_FORGET, (old,))
 
     def update_run(self, run_id: str, **changes: Any) -> None:
         """Change fields of a run by their names in `RunRecord`."""
@@ -254,6 +260,19 @@ class Journal(JournalReader):
         event = EventRecord(run_id=run_id, kind=kind, data=data, step_id=row_id)
         self._gathering.gather(*self._insertion("events", _without(event, "id")))
 
+    def spend(
+        self,
+        tokens: int,
+        cost_usd: float | None,
+        *,
+        agent: str,
+        teams: Sequence[str],
+        asked_by: Sequence[str] = (),
+    ) -> None:
+        """A turn of `agent` has used so much; the arguments are as in `Spending`."""
+        row = (now(), agent, path_of(teams), path_of(asked_by), tokens, cost_usd or 0.0)
+        self._gathering.gather(_SPENT, row)
+
     # --- writing: approvals ---------------------------------------------------------------------
 
     def ask_approval(
@@ -374,7 +393,7 @@ def _without(record: Any, *names: str) -> dict[str, Any]:
     """The record's fields that are set, those aside that the journal itself fills in."""
     return {
         name: value
-        for name in _FIELDS[type(record)]
+        for name in record.__struct_fields__
         if (value := getattr(record, name)) is not None and name not in names
     }
 

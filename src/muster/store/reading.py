@@ -32,6 +32,7 @@ from muster.store.rows import (
     step_of,
     usage_of,
 )
+from muster.store.spending import Spending, teams_of
 
 __all__ = ("LATEST", "ONE_APPROVAL", "JournalReader")
 
@@ -190,31 +191,41 @@ class JournalReader:
             found[run_id] = RunTotals(steps=row[0], cost_usd=row[1], token_usage=usage_of(row[2:]))
         return found
 
-    def tokens_since(self, agent: str | None, moment: datetime, *, team: str | None = None) -> int:
-        """Tokens of the attempts that have ended since then: of an agent in all runs, of a team's
-        runs, or of an agent in a team's runs."""
-        return int(self._since("s.input_tokens) + total(s.output_tokens", moment, agent, team))
+    def teams_around(self, run_id: str) -> tuple[str, ...]:
+        """The run's team, behind those of the runs that it is a role of; none if it is not here."""
+        rows = self._db.query(
+            "WITH RECURSIVE around (team, parent, depth) AS ("
+            "SELECT team, parent, 0 FROM runs WHERE id = ? UNION ALL "
+            "SELECT r.team, r.parent, depth + 1 FROM runs r JOIN around ON r.id = around.parent) "
+            "SELECT team FROM around ORDER BY depth DESC",
+            (run_id,),
+        )
+        return tuple(row[0] for row in rows)
 
-    def spend_since(
-        self, moment: datetime, *, agent: str | None = None, team: str | None = None
-    ) -> float:
-        """US dollars that the attempts have cost which have ended since then, as
-        `tokens_since`."""
-        return float(self._since("s.cost_usd", moment, agent, team))
+    def spending(self, since: datetime, *, after: int = 0) -> list[Spending]:
+        """What was spent since then, in the order in which it was written; only what came `after`
+        an id."""
+        rows = self._db.query(
+            "SELECT id, at, agent, teams, asked_by, tokens, cost_usd FROM spending "
+            "WHERE at >= ? AND id > ? ORDER BY id",
+            (timestamp(since), after),
+        )
+        return [
+            Spending(
+                id=row[0],
+                at=row[1],
+                agent=row[2],
+                teams=teams_of(row[3]),
+                asked_by=teams_of(row[4]),
+                tokens=row[5],
+                cost_usd=row[6],
+            )
+            for row in rows
+        ]
 
     def version(self) -> int:
         """A number that changes when another process has written."""
         return self._db.version()
-
-    def _since(self, columns_: str, moment: datetime, agent: str | None, team: str | None) -> float:
-        (row,) = self._db.query(
-            f"SELECT total({columns_}) FROM steps s JOIN runs r ON r.id = s.run_id "
-            "WHERE s.ended_at >= ?1 AND (?2 IS NULL OR s.agent = ?2) "
-            "AND (?3 IS NULL OR r.team = ?3)",
-            (timestamp(moment), agent, team),
-        )
-        total: float = row[0]
-        return total
 
     def _no_such(self, asked: str, several: list[str]) -> str:
         if several:

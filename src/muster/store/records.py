@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import secrets
 import string
-from dataclasses import dataclass, field, fields
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct, field
 
 from muster.provider import TokenUsage
 
@@ -85,11 +88,16 @@ def timestamp(moment: datetime) -> str:
 
 def now() -> str:
     """The time as `timestamp` writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    seconds, milliseconds = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_to_the_second(seconds)}.{milliseconds:03}Z"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
+@lru_cache(maxsize=2)  # most rows are written within one second
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:-6]
+
+
+class RunRecord(Struct, frozen=True, kw_only=True):
     """One execution of a team."""
 
     id: str
@@ -128,8 +136,7 @@ class RunRecord:
         return plain(self, without=("process", "shares_process"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRecord:
+class StepRecord(Struct, frozen=True, kw_only=True):
     """One attempt at one step: a row for each step, iteration, item and attempt.
 
     Usage and cost are this attempt's own, so that sums over rows count nothing twice.
@@ -164,13 +171,22 @@ class StepRecord:
     id: int = 0
     """The row; the journal gives it."""
 
+    @property
+    def answered(self) -> bool:
+        """Somebody was asked, and answered."""
+        return self.status == SUCCEEDED and self.target is not None
+
+    @property
+    def without_usage(self) -> bool:
+        """Somebody answered, and did not tell what it took."""
+        return self.answered and self.token_usage is None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data; what is unset is left out."""
         return plain(self, without=("run_id",))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallRecord:
+class CallRecord(Struct, frozen=True, kw_only=True):
     """A tool call or a delegation."""
 
     kind: str
@@ -193,8 +209,7 @@ class CallRecord:
         return plain(self, without=("arguments_hash",))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRecord:
+class EventRecord(Struct, frozen=True, kw_only=True):
     """Something that happened: a routing decision, a verdict, a warning, a boundary of chunks."""
 
     run_id: str
@@ -209,8 +224,7 @@ class EventRecord:
         return plain(self, without=("run_id",))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalRecord:
+class ApprovalRecord(Struct, frozen=True, kw_only=True):
     """A question to a person, and the answer."""
 
     run_id: str
@@ -235,8 +249,7 @@ class ApprovalRecord:
         return plain(self, without=("run_id",))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunTotals:
+class RunTotals(Struct, frozen=True, kw_only=True):
     """Sums over the steps of a run."""
 
     steps: int = 0
@@ -245,8 +258,7 @@ class RunTotals:
     cost_usd: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
+class RunView(Struct, frozen=True, kw_only=True):
     """All that the journal knows of a run, as of one moment."""
 
     run: RunRecord
@@ -270,9 +282,9 @@ class RunView:
 def plain(record: Any, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """A record as a mapping for JSON; what is unset is left out."""
     row: dict[str, Any] = {}
-    for each in fields(record):
-        value = getattr(record, each.name)
-        if each.name in without or value is NO_DATA or (value is None and each.name != "data"):
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        if name in without or value is NO_DATA or (value is None and name != "data"):
             continue
-        row[each.name] = value.to_dict() if isinstance(value, TokenUsage) else value
+        row[name] = value.to_dict() if isinstance(value, TokenUsage) else value
     return row

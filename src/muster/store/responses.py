@@ -27,14 +27,18 @@ LOOK_EVERY = 64
 """After so many answers it is looked what other processes have added."""
 
 _TABLE = """
-CREATE TABLE IF NOT EXISTS responses (
-    key BLOB PRIMARY KEY,
+CREATE TABLE IF NOT EXISTS answers (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
     used_at INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
     response BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_use ON responses (used_at, bytes);
+);
+CREATE INDEX IF NOT EXISTS by_last_use ON answers (used_at, bytes);
 """
+
+_EMPTY = 5
+"""Pages of the file when there is no answer in it."""
 
 _SPARE = 0.9
 """What is left of the bound when answers had to go: not every one to come shall evict another."""
@@ -63,7 +67,7 @@ class ResponseCache:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.executescript(_TABLE)
-            self._bytes = self._sum(connection)
+            self._bytes = self._used(connection)
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
@@ -73,16 +77,14 @@ class ResponseCache:
         if connection is None:
             return None
         try:
-            row = connection.execute(
-                "SELECT response FROM responses WHERE key=?", (key,)
-            ).fetchone()
+            row = connection.execute("SELECT response FROM answers WHERE key=?", (key,)).fetchone()
             if row is None:
                 return None
             plain = _unpacked(row[0])
             if plain is None:
-                connection.execute("DELETE FROM responses WHERE key=?", (key,))
+                connection.execute("DELETE FROM answers WHERE key=?", (key,))
                 return None
-            connection.execute("UPDATE responses SET used_at=? WHERE key=?", (time.time_ns(), key))
+            connection.execute("UPDATE answers SET used_at=? WHERE key=?", (time.time_ns(), key))
         except sqlite3.Error as error:
             self._failed(error)
             return None
@@ -102,7 +104,8 @@ class ResponseCache:
             return
         try:
             connection.execute(
-                "INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO answers (key, used_at, bytes, response)"
+                " VALUES (?, ?, ?, ?)",
                 (key, time.time_ns(), size, packed),
             )
             self._bytes += size
@@ -121,31 +124,37 @@ class ResponseCache:
     def _evict(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            self._bytes = self._sum(connection)
+            self._bytes = self._used(connection)
             if self._bytes > self.max_bytes:
-                self._bytes -= self._delete_oldest(connection)
+                left = int(self.max_bytes * _SPARE)
+                while self._bytes > left and self._delete_oldest(connection, self._bytes - left):
+                    self._bytes = self._used(connection)
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
         connection.execute("PRAGMA incremental_vacuum").fetchall()
 
-    def _delete_oldest(self, connection: sqlite3.Connection) -> int:
-        over = self._bytes - int(self.max_bytes * _SPARE)
-        gone, keys = 0, []
-        rows = connection.execute("SELECT key, bytes FROM responses ORDER BY used_at")
-        for key, size in rows:
+    @staticmethod
+    def _delete_oldest(connection: sqlite3.Connection, over: int) -> bool:
+        """Delete what was used least recently, of `over` bytes; whether anything was there."""
+        gone, ids = 0, []
+        for number, size in connection.execute("SELECT id, bytes FROM answers ORDER BY used_at"):
             if gone >= over:
                 break
-            keys.append((key,))
+            ids.append((number,))
             gone += size
-        connection.executemany("DELETE FROM responses WHERE key=?", keys)
-        return gone
+        connection.executemany("DELETE FROM answers WHERE id=?", ids)
+        return bool(ids)
 
     @staticmethod
-    def _sum(connection: sqlite3.Connection) -> int:
-        (total,) = connection.execute("SELECT COALESCE(SUM(bytes), 0) FROM responses").fetchone()
-        return int(total)
+    def _used(connection: sqlite3.Connection) -> int:
+        """Bytes of the file's pages that hold answers."""
+        count, free, size = (
+            int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return max(count - free - _EMPTY, 0) * size
 
     def _failed(self, error: sqlite3.Error) -> None:
         """One answer is lost when another process is busy; the rest of the cache is not."""

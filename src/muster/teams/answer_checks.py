@@ -40,7 +40,10 @@ def check_schema(schema: Mapping[str, Any], value: Any) -> str | None:
     from jsonschema.validators import validator_for
 
     validator = validator_for(schema)(schema)
-    errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
+    try:
+        errors = sorted(validator.iter_errors(value), key=lambda error: list(map(str, error.path)))
+    except RecursionError:
+        return "it cannot be checked: the schema, or the output, is nested without end"
     if not errors:
         return None
     first = errors[0]

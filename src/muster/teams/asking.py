@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from muster.errors import MusterError
 from muster.evals.budget import MoneyBudget
 from muster.importing import describe_failure
 from muster.provider import (
-    BudgetExceeded,
     Limits,
     Message,
     ProviderError,
@@ -111,14 +110,14 @@ async def ask(context: RunContext, question: Question) -> ProviderResponse:
             estimate = TokenBudget.estimate(
                 system, question.prompt, *(message.text for message in question.history)
             )
-            _check_daily(context, member, estimate)
             turns = Turns(
-                (*context.token_budgets, *question.budgets),
-                (*context.money_budgets, *question.money_budgets),
+                (*context.token_budgets, *question.budgets, *_of_a_day(context, member)),
+                (*context.money_budgets, *question.money_budgets, *context.standing_money),
                 prompt=estimate,
                 answer=member.agent.limits.max_tokens_per_call,
                 whole=member.kind == TEAM,
                 price=_price_of(member),
+                on_spent=partial(_spend, context, member),
             )
             calls = _ToolCalls(context, question, turns)
             try:
@@ -154,11 +153,13 @@ async def _counted(
     usage: TokenUsage | None = None
     cost: float | None = None
     unknown = turns.prompt  # all that is known of a call that is cut off
+    answered = False
     try:
         await context.journal.flushed()
         response = await question.member.provider.invoke(request)
         usage, cost = response.token_usage, response.cost_usd
         unknown += TokenBudget.estimate(response.text)
+        answered = True
         return response
     except ProviderError as error:
         usage, cost, unknown = error.token_usage, error.cost_usd, 0
@@ -169,10 +170,30 @@ async def _counted(
         raise ProviderFailed(describe_failure(error)) from error
     finally:
         turns.close(usage.total if usage is not None else None, cost, unknown=unknown)
+        usage = usage if usage is not None else turns.token_usage
+        cost = cost if cost is not None else turns.cost_usd
         question.account.spend(
-            usage if usage is not None else turns.token_usage,
-            cost if cost is not None else turns.cost_usd,
+            usage,
+            cost,
+            untold=int(answered and usage is None),
+            unpriced=int(answered and cost is None),
         )
+
+
+def _spend(context: RunContext, member: Member, tokens: int, cost_usd: float | None) -> None:
+    """Write down what a turn has used: days and months count it, whatever becomes of the run."""
+    context.journal.spend(
+        tokens,
+        cost_usd,
+        agent=member.agent.name,
+        teams=context.teams,
+        asked_by=context.asked_by,
+    )
+
+
+def _of_a_day(context: RunContext, member: Member) -> Iterable[TokenBudget]:
+    limit = member.agent.limits.max_daily_tokens
+    return context.standing.tokens_of(member.agent.name, limit, context.daily_limits)
 
 
 def _price_of(member: Member) -> Price | None:
@@ -289,10 +310,20 @@ class _ToolCalls:
         """Whether the question has its place at the agent, which is free for others while it waits
         for whom it has handed a task to."""
         self._handed_on = Pauses(self._make, self._leave_room, self._enter_room)
-        self._in_turn = Pauses(self._routed, turns.pause, self._next_turn)
+        self._in_turn = Pauses(self._routed, self._end_turn, self._next_turn)
 
     async def __call__(self, name: str, arguments: Mapping[str, Any]) -> str:
         return await self._in_turn(name, arguments)
+
+    def _end_turn(self) -> None:
+        """What the turns until now have used is on disk before the tools run."""
+        self._turns.pause()
+        question, turns = self._question, self._turns
+        used = Account(token_usage=question.account.token_usage, cost_usd=question.account.cost_usd)
+        used.spend(turns.token_usage, turns.cost_usd)
+        self._context.journal.update_step(
+            question.row, token_usage=used.token_usage, cost_usd=used.cost_usd
+        )
 
     async def _next_turn(self) -> None:
         results, self._results = self._results, 0
@@ -370,25 +401,3 @@ class _ToolCalls:
         if bound is not None:
             return await bound.call(arguments)
         return await self._question.member.toolbox.call(name, arguments)
-
-
-def _check_daily(context: RunContext, member: Member, estimate: int) -> None:
-    """Raises `BudgetExceeded` when the agent, or its team, has had its tokens of the day."""
-    name, own = member.agent.name, member.agent.limits.max_daily_tokens
-    if own is None and not context.daily_limits:
-        return
-    since = datetime.now(UTC) - timedelta(hours=24)
-    if own is not None:
-        used = context.journal.tokens_since(name, since)
-        _check_day(f"agent {name}", used, own, estimate)
-    for team, limit in context.daily_limits.items():
-        used = context.journal.tokens_since(None, since, team=team)
-        _check_day(f"team {team}", used, limit, estimate)
-
-
-def _check_day(whose: str, used: int, limit: int, estimate: int) -> None:
-    if used + estimate >= limit:
-        raise BudgetExceeded(
-            f"daily token usage {used} of {whose} leaves no room for about {estimate} more: "
-            f"its limit is {limit}"
-        )

@@ -114,5 +114,5 @@ class Budgets:
                 return f"token budget of {budget.limit} exceeded: used {budget.used}"
         for purse in self.money:
             if purse.spent > purse.limit:
-                return f"budget of ${purse.limit:g} exceeded: spent ${purse.spent:.4g}"
+                return purse.exceeded
         return None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from muster.config.targets import TargetCatalog
-from muster.errors import UsageError
+from muster.embeddings import Embedder
+from muster.errors import ConfigError, MusterError, Problem, UsageError
 from muster.provider import Provider, ProviderRequest, Tool
-from muster.targets import TargetPool
+from muster.targets import OpenTarget, TargetPool
 from muster.teams.definition import Agent, McpServer, PythonTool, ToolSource
 from muster.teams.remembering import Memories
 from muster.teams.template import Template
@@ -20,6 +22,9 @@ from muster.tools.base import Toolbox, open_toolbox
 from muster.tools.mcp import McpServers
 from muster.tools.webhook import Webhooks
 from muster.wrappers.places import Places
+
+if TYPE_CHECKING:
+    from muster.teams.suite_gate import SuiteGate
 
 __all__ = ("Cast", "CastOptions", "Member", "kind_of_model")
 
@@ -102,6 +107,28 @@ class Cast:
         self.memories = Memories(catalog.project.root / ".muster", pool.embedder)
         """Those that are kept beyond a run."""
         self.warnings: list[str] = []
+        self._judges: dict[str, Agent] = {}
+        self._gates: dict[Path, SuiteGate] = {}
+
+    def gate(self, suite: Path, *, safe: bool = False) -> SuiteGate:
+        """The graders of a suite, read once. Raises `MusterError` when they cannot be had."""
+        from muster.teams.suite_gate import SuiteGate
+
+        if suite not in self._gates:
+            self._gates[suite] = SuiteGate(suite, env=self._env, safe=safe)
+        return self._gates[suite]
+
+    def agent_of_target(self, name: str) -> Agent:
+        """A target that judges, as an agent; the same one each time."""
+        return self._judges.setdefault(name, Agent(name=name, target=name))
+
+    def target_of(self, agent: Agent) -> OpenTarget:
+        """Who answers for the agent. Raises `MusterError` when it cannot be made."""
+        return self._pool.open(self._target_name(agent))
+
+    def embedder_of(self, agent: Agent) -> Embedder:
+        """What makes vectors for the agent. Raises `MusterError` when it makes none."""
+        return self._pool.embedder(self._target_name(agent))
 
     async def member(self, agent: Agent, inputs: Mapping[str, Any]) -> Member:
         """The agent, made ready at the first call; calls at the same time share that.
@@ -137,10 +164,12 @@ class Cast:
             stack.push_async_callback(self._stack.aclose)
 
     def check(self, agents: Sequence[Agent]) -> None:
-        """Make every agent's provider and memory, so that their mistakes are told before anything
-        is asked."""
+        """Make every agent's provider, memory and Python tools, so that their mistakes are told
+        before anything is asked."""
+        if problems := list(problems_of_tools(agents)):
+            raise ConfigError(problems)
         for agent in agents:
-            target = self._pool.open(self._target_name(agent))
+            target = self.target_of(agent)
             if self._sources(agent) and target.refusal(_WITH_TOOLS) is not None:
                 raise UsageError(
                     f'the agent "{agent.name}" has tools, and its target "{target.name}" '
@@ -199,6 +228,20 @@ class Cast:
         model = self._catalog.settings_for(kind)
         known = set(model.model_fields) if model is not None else set(wanted)
         return {key: value for key, value in wanted.items() if value is not None and key in known}
+
+
+def problems_of_tools(agents: Iterable[Agent]) -> Iterator[Problem]:
+    """The Python tools that cannot be had."""
+    for agent in agents:
+        for source in agent.tools:
+            if isinstance(source, PythonTool):
+                from muster.tools.python import bind_python
+
+                try:
+                    bind_python(source)
+                except MusterError as error:
+                    told = f"agent {agent.name}: {error}"
+                    yield agent.place.problem(told) if agent.place is not None else Problem(told)
 
 
 def _is_template(source: ToolSource) -> bool:

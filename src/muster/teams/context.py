@@ -16,6 +16,7 @@ from muster.teams.budget import TokenBudget
 from muster.teams.cast import Cast, Member
 from muster.teams.definition import Agent
 from muster.teams.remembering import Memories
+from muster.teams.standing import PeriodMoney, Standing
 from muster.teams.state import Account
 from muster.teams.watching import OnEvent, RunEvent
 
@@ -91,7 +92,12 @@ class Earlier:
         rows = {row.id: row for row in journal.steps(run_id)}
         units = {row.id: (row.name, row.iteration, row.item) for row in rows.values()}
         for row in rows.values():
-            earlier._account(_root(row, rows).name).spend(row.token_usage, row.cost_usd)
+            earlier._account(_root(row, rows).name).spend(
+                row.token_usage,
+                row.cost_usd,
+                untold=int(row.without_usage),
+                unpriced=int(row.answered and row.cost_usd is None),
+            )
             if row.status == SUCCEEDED:
                 earlier.done[units[row.id]] = row
             elif SUBTASK in row.name and row.error_kind in _CUT_OFF:
@@ -107,8 +113,7 @@ class Earlier:
         for note in journal.events(run_id, NESTED):
             told = note.data
             earlier.nested[told["step"], told["iteration"], told["item"]] = told["run"]
-            inner = cls.of(journal, told["run"]).account
-            earlier._account(told["step"]).spend(inner.token_usage, inner.cost_usd)
+            earlier._account(told["step"]).add(cls.of(journal, told["run"]).account)
         return earlier
 
     def _account(self, step: str) -> Account:
@@ -152,8 +157,16 @@ class RunContext:
     """As `token_budgets`."""
     account: Account | None = None
     """Of the step around a nested team: what its run uses is used by the step."""
+    standing: Standing
+    """Budgets over all runs."""
+    standing_money: tuple[PeriodMoney, ...] = ()
+    """Those that this team, and the teams around it, have to keep to."""
     daily_limits: Mapping[str, int] = field(default_factory=dict)
-    """Of this team, and of the teams around it: tokens in 24 hours."""
+    """As `standing_money`: tokens in 24 hours, by the name of the team."""
+    teams: tuple[str, ...] = ()
+    """This team, behind the teams around it."""
+    asked_by: tuple[str, ...] = ()
+    """The teams of the run with the agent that this run answers for, if it does."""
     lenient: bool = False
     earlier: Earlier = field(default_factory=Earlier)
     on_event: OnEvent | None = None

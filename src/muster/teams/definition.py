@@ -271,6 +271,8 @@ class Team:
     max_tokens: int | None = None
     max_cost_usd: float | None = None
     max_daily_tokens: int | None = None
+    budgets: tuple[Budget, ...] = ()
+    """Those of days, weeks and months that it has to keep to."""
     max_depth: int = 5
     """Of delegation."""
     routing: Routing | None = None
@@ -299,6 +301,8 @@ class RunRequest:
     name: str
     team: str
     inputs: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    timeout_seconds: float | None = None
+    max_tokens: int | None = None
     place: Place | None = field(default=None, repr=False, compare=False)
 
 
@@ -384,9 +388,8 @@ class Budget:
     name: str
     limit_usd: float
     period: Literal["daily", "weekly", "monthly"] = "monthly"
-    team: str | None = None
-    """`None`: all teams, or those with `labels`."""
-    labels: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    teams: frozenset[str] | None = None
+    """Whose spending counts; `None`: everybody's."""
     warn_at: float = 0.8
     """Share of the limit."""
     place: Place | None = field(default=None, repr=False, compare=False)

@@ -49,6 +49,10 @@ class RunOutcome:
     cost_usd: float | None = None
     failed_step: str | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    untold: int = 0
+    """Calls that did not tell their usage."""
+    unpriced: int = 0
+    """Calls whose cost is not known."""
 
 
 async def run_team(
@@ -81,6 +85,12 @@ class TeamRun:
 
     async def run(self, *, grace: float = GRACE_SECONDS) -> RunOutcome:
         """To the end, or until the team's time is up."""
+        self._warn_of_spending()
+        outcome = await self._run_in_time(grace)
+        self._warn_of_spending()
+        return outcome
+
+    async def _run_in_time(self, grace: float) -> RunOutcome:
         limit = self._team.timeout_seconds
         task = asyncio.get_running_loop().create_task(self._run_steps())
         if limit is None:
@@ -95,6 +105,13 @@ class TeamRun:
             return self.cut_off("TimedOut", f"run exceeded timeout of {limit:g}s")
         task.result()
         return self._outcome()
+
+    def _warn_of_spending(self) -> None:
+        """Tell of the budgets of months, weeks and days of which most is spent."""
+        for purse in self._context.standing_money:
+            if (told := purse.warning()) is not None:
+                self._context.note("warning", {"text": told})
+                self._context.emit("warning", text=told)
 
     # --- the graph ---
 
@@ -221,6 +238,8 @@ class TeamRun:
             account.cost_usd,
             failed_step,
             self._state.inputs,
+            account.untold,
+            account.unpriced,
         )
 
     def _output(self) -> tuple[str, str | None]:

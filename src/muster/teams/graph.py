@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from muster.errors import ConfigError
+from muster.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from muster.teams.definition import Team
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = (
     "Graph",
     "ancestors",
+    "cycle_text",
     "delegation",
     "dependencies",
     "failure_lines",
@@ -38,9 +40,10 @@ def delegation(team: Team) -> dict[str, tuple[str, ...]]:
     return {role.name: role.can_delegate for role in team.roles.values()}
 
 
-def find_cycle(graph: Graph) -> tuple[str, str] | None:
-    """The edge that closes a cycle, the first one in the order of the graph; `None` if there is
-    none. Names that are no nodes are passed over."""
+def find_cycle(graph: Graph) -> tuple[str, ...] | None:
+    """The first cycle in the order of the graph, as the nodes on its way, from the edge that closes
+    it back to where that begins; `None` if there is none. Names that are no nodes are passed
+    over."""
     done: set[str] = set()
     for start in graph:
         if start in done:
@@ -51,7 +54,8 @@ def find_cycle(graph: Graph) -> tuple[str, str] | None:
             node, rest = walk[-1]
             for other in rest:
                 if other in open_nodes:
-                    return node, other
+                    way = [each for each, _ in walk]
+                    return node, *way[way.index(other) :]
                 if other in graph and other not in done:
                     open_nodes.add(other)
                     walk.append((other, iter(graph[other])))
@@ -61,6 +65,12 @@ def find_cycle(graph: Graph) -> tuple[str, str] | None:
                 open_nodes.discard(node)
                 done.add(node)
     return None
+
+
+def cycle_text(what: str, cycle: Sequence[str]) -> str:
+    """What is said of a cycle; `what` its nodes are."""
+    text = f'cycle detected: {what} "{cycle[0]}" → "{cycle[1]}" forms a cycle'
+    return text if len(cycle) < 4 else f"{text} ({' → '.join(cycle)})"
 
 
 def topological_order(graph: Graph) -> list[str]:
@@ -135,6 +145,7 @@ def validate_lines(bundle: Bundle) -> list[str]:
 
 
 _OF_THE_GRAPH = re.compile(r"cycle detected: step|depends on unknown step|two steps called")
+_CYCLE = re.compile(r'cycle detected: \w+ "(.+?)" → "(.+?)" forms a cycle(?: \((.+)\))?$')
 _OF_DELEGATION = re.compile(r"cycle detected: role|delegates to|entry:|needs an \"entry\"")
 _OF_AGENTS = re.compile(r"references unknown|unknown ArkAgent|cycle detected: team")
 
@@ -143,11 +154,21 @@ def failure_lines(error: ConfigError) -> list[str]:
     """What is wrong with manifests, each problem under the title that it concerns."""
     titled: dict[str, list[str]] = {"DAG": [], "Delegation": [], "Agents": [], "Schema": []}
     for problem in error.problems:
-        titled[_title(problem.message)].append(str(problem))
+        titled[_title(problem.message)].append(_told(problem))
     lines = [
         f"  {title:<12} error  {told}" for title, problems in titled.items() for told in problems
     ]
     return [*lines, "Validation failed."]
+
+
+def _told(problem: Problem) -> str:
+    """A cycle as the way around it; its place after it."""
+    found = _CYCLE.match(problem.message)
+    if found is None:
+        return str(problem)
+    start, end, way = found.groups()
+    way = way or " → ".join([start, end] if start == end else [start, end, start])
+    return f"cycle detected: {way}  ({replace(problem, message='')})"
 
 
 def _title(message: str) -> str:

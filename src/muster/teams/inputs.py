@@ -8,6 +8,7 @@ from typing import Any
 
 from muster.errors import UsageError, nearest
 from muster.teams.definition import InputField, Team
+from muster.teams.json_output import strict_json
 
 __all__ = ("check_inputs",)
 
@@ -53,7 +54,7 @@ def _typed(field: InputField, value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = strict_json(value)
         except ValueError:
             raise ValueError(f'expected {kind}, found "{value}"') from None
     good = {

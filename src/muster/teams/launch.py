@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from muster.config.environment import load_environment
 from muster.config.project import Project, find_project
 from muster.config.secrets import MASK, Masker, environment_secrets, secret_values
 from muster.config.targets import load_catalog
-from muster.errors import ConfigError, UsageError
+from muster.errors import ConfigError, MusterError, RunBroken, UsageError
 from muster.evals.budget import MoneyBudget
 from muster.providers import providers
 from muster.store.journal import Journal, journal_path
@@ -27,7 +28,7 @@ from muster.teams.artifacts import artifacts_of
 from muster.teams.budget import TokenBudget
 from muster.teams.cast import Cast, CastOptions
 from muster.teams.context import AskApproval, Earlier, RunContext
-from muster.teams.definition import Agent, Team
+from muster.teams.definition import Agent, RunRequest, Team
 from muster.teams.engine import RunOutcome, TeamRun
 from muster.teams.inputs import check_inputs
 from muster.teams.manifests import Bundle, load_manifests
@@ -38,6 +39,7 @@ from muster.teams.records import (
     mark_ended,
 )
 from muster.teams.routing import candidates, router_of
+from muster.teams.standing import Standing
 from muster.teams.watching import OnEvent
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class LaunchOptions:
     team: str | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     provider: str = "auto"
+    agent_provider: str | None = None
+    """What `AGENT_PROVIDER` said when the run began; the environment of now goes over it."""
     target: str | None = None
     targets_file: Path | None = None
     values: Path | None = None
@@ -120,8 +124,8 @@ def prepare(options: LaunchOptions, *, script: Script | None = None) -> Prepared
     Raises:
         MusterError: what is wrong with them; nobody was asked anything.
     """
-    prepared = assemble(options, script=script)
-    prepared.inputs = check_inputs(prepared.team, options.inputs)
+    prepared = assemble(options, script=script, as_run=True)
+    prepared.inputs = check_inputs(prepared.team, {**prepared.inputs, **options.inputs})
     return prepared
 
 
@@ -138,9 +142,13 @@ def assemble(
     *,
     script: Script | None = None,
     env: Mapping[str, str] | None = None,
+    as_run: bool = False,
 ) -> Prepared:
     """The same but for the inputs, of which each of many runs has its own. `env` is the
     environment, if it is not that of the manifest's folder.
+
+    Args:
+        as_run: where no team is named, an ArkRun of the manifest says which, and its inputs.
 
     Raises:
         MusterError: as `prepare`.
@@ -148,6 +156,9 @@ def assemble(
     start = _folder_of(options.file)
     project = find_project(start)
     env = load_environment(start) if env is None else env
+    if options.agent_provider is not None:  # of a run that is gone on with
+        env = {"AGENT_PROVIDER": options.agent_provider, **env}
+    options = replace(options, agent_provider=env.get("AGENT_PROVIDER"))
     bundle = load_manifests(
         options.file,
         values=options.values,
@@ -158,7 +169,10 @@ def assemble(
     if script is not None:
         options = replace(options, provider="mock", mock=script.settings)
         _check_script(script, bundle)
-    team = _bounded(bundle.pick_team(options.team), options)
+    request = bundle.pick_run() if as_run and options.team is None else None
+    team = bundle.pick_team(options.team if request is None else request.team)
+    team = _bounded(team, options, request)
+    inputs = dict(request.inputs) if request is not None else {}
     catalog = load_catalog(start, explicit=options.targets_file, env=env, safe=options.safe)
     registry = providers.for_project(project.provider_folders, safe=options.safe)
     pool = TargetPool(catalog, registry, Overrides())
@@ -173,9 +187,9 @@ def assemble(
             no_mcp=options.no_mcp,
         ),
     )
-    cast.check(_agents_of(team))
+    cast.check([*_agents_of(team), *_judges_of(team, cast, safe=options.safe)])
     warnings = [*bundle.warnings, *catalog.warnings, *registry.failures]
-    return Prepared(options, bundle, team, {}, project, env, pool, cast, warnings)
+    return Prepared(options, bundle, team, inputs, project, env, pool, cast, warnings)
 
 
 def _check_script(script: Script, bundle: Bundle) -> None:
@@ -185,8 +199,14 @@ def _check_script(script: Script, bundle: Bundle) -> None:
         raise ConfigError(problems)
 
 
-def _bounded(team: Team, options: LaunchOptions) -> Team:
-    """The team with the bounds of the command line; the tighter one counts."""
+def _bounded(team: Team, options: LaunchOptions, request: RunRequest | None) -> Team:
+    """The team with the bounds of the command line, and of an ArkRun; the tightest one counts."""
+    if request is not None:
+        team = replace(
+            team,
+            max_tokens=_least(team.max_tokens, request.max_tokens),
+            timeout_seconds=_least(team.timeout_seconds, request.timeout_seconds),
+        )
     return replace(
         team,
         max_tokens=_least(team.max_tokens, options.max_tokens),
@@ -227,6 +247,22 @@ def _agents_of(team: Team) -> list[Agent]:
     return list(found.values())
 
 
+def _judges_of(team: Team, cast: Cast, *, safe: bool) -> list[Agent]:
+    """The targets that judge for the suites which are gates; the suites are read.
+
+    Raises:
+        ConfigError: there are mistakes in one of them.
+    """
+    found: list[Agent] = []
+    for role in team.roles.values():
+        found += _judges_of(role.team, cast, safe=safe) if role.team is not None else ()
+    for step in team.steps:
+        if step.validation is not None and step.validation.suite is not None:
+            named = cast.gate(step.validation.suite, safe=safe).judges
+            found += [cast.agent_of_target(name) for name in named if name not in team.roles]
+    return found
+
+
 async def launch(
     prepared: Prepared,
     *,
@@ -245,6 +281,7 @@ async def launch(
     Raises:
         asyncio.CancelledError: cancelled without `stop`; the run can be resumed all the same.
         MusterError: the journal cannot be used, or the run cannot be gone on with.
+        RunBroken: so it became after it had begun.
     """
     journal = Journal.open(journal_path(prepared.project.root), masker=prepared.masker())
     try:
@@ -255,7 +292,10 @@ async def launch(
         for line in prepared.warnings:
             context.emit("warning", text=line)
         context.emit("run_started", data={"run": run.id, "team": prepared.team.name})
-        outcome = await carry_out(prepared.team, prepared.inputs, context, stop)
+        try:
+            outcome = await carry_out(prepared.team, prepared.inputs, context, stop)
+        except MusterError as error:
+            raise RunBroken(f"run {run.id}: {error}") from error
         context.emit("run_done", text=outcome.reason)
         ended = journal.run(run.id)
         if prepared.bundle.notifies:
@@ -305,10 +345,16 @@ def _begin(
 
 
 def run_context(
-    prepared: Prepared, journal: Journal, run: RunRecord, earlier: Earlier
+    prepared: Prepared,
+    journal: Journal,
+    run: RunRecord,
+    earlier: Earlier,
+    standing: Standing | None = None,
 ) -> RunContext:
-    """What the parts of the run share; its budgets are the team's."""
+    """What the parts of the run share; its budgets are the team's. Runs that go on at the same time
+    have the same `standing`."""
     team = prepared.team
+    standing = standing or Standing(journal)
     tokens: tuple[TokenBudget, ...] = ()
     if team.max_tokens is not None:
         tokens = (TokenBudget(team.max_tokens, "run", earlier.tokens),)
@@ -325,7 +371,10 @@ def run_context(
         inputs=run.input,
         token_budgets=tokens,
         money_budgets=money,
+        standing=standing,
+        standing_money=tuple(standing.money_of(team.budgets)),
         daily_limits=daily,
+        teams=(team.name,),
         lenient=prepared.options.lenient,
         earlier=earlier,
     )
@@ -342,7 +391,8 @@ async def carry_out(
     try:
         outcome = await _watched(team, inputs, context, stop)
     except Exception as error:
-        mark_ended(context.journal, context.run_id, FAILED, "Error", str(error))
+        with suppress(MusterError):  # the journal itself may be what failed
+            mark_ended(context.journal, context.run_id, FAILED, "Error", str(error))
         raise
     status = {"Cancelled": CANCELLED, "Interrupted": INTERRUPTED}.get(outcome.reason)
     if status is None:

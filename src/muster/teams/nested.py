@@ -114,6 +114,7 @@ def _within(
         money = (*money, MoneyBudget(team.max_cost_usd, earlier.cost_usd))
     if team.max_daily_tokens is not None:
         daily[team.name] = team.max_daily_tokens
+    standing = context.standing.money_of(team.budgets)
     return replace(
         context,
         team=team.name,
@@ -121,6 +122,8 @@ def _within(
         token_budgets=tokens,
         money_budgets=money,
         daily_limits=daily,
+        standing_money=tuple(dict.fromkeys((*context.standing_money, *standing))),
+        teams=(*context.teams, team.name),
         earlier=earlier,
         within=f"{context.within}{step}/",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from muster.store.journal import Journal
@@ -13,6 +13,7 @@ from muster.store.records import FAILED, SUCCEEDED, RunRecord, StepRecord
 from muster.teams.context import NESTED
 from muster.teams.definition import Agent, Notice, Notify, NotifyChannel, Team
 from muster.teams.notify_send import Sender, SendFailed
+from muster.teams.standing import DAY
 from muster.teams.template import Template, TemplateError
 from muster.teams.triggers.state import EventState, open_state
 
@@ -249,29 +250,22 @@ class _Announcer:
 
     def _agent(self, agent: Agent | None) -> dict[str, Any]:
         """The agent that it is about; else the team's own count and limit stand there."""
-        day = datetime.now(UTC) - timedelta(hours=24)
-        name = agent.name if agent is not None else None
-        team = None if agent is not None else self._team.name
+        day = datetime.now(UTC) - DAY
         limit = agent.limits.max_daily_tokens if agent is not None else self._team.max_daily_tokens
+        spent = [
+            each
+            for each in self._journal.spending(day)
+            if (each.counts_for((self._team.name,)) if agent is None else each.agent == agent.name)
+        ]
+        first = min((each.moment for each in spent if each.tokens), default=day)
         return {
-            "name": name or "",
+            "name": agent.name if agent is not None else "",
             "spec": {"limits": {"maxDailyTokens": limit or 0}},
             "status": {
-                "dailyTokensUsed": self._journal.tokens_since(name, day, team=team),
-                "budgetResetsInMinutes": self._resets_in(name, team, day),
+                "dailyTokensUsed": sum(each.tokens for each in spent),
+                "budgetResetsInMinutes": round((first - day).total_seconds() / 60),
             },
         }
-
-    def _resets_in(self, agent: str | None, team: str | None, day: datetime) -> int:
-        """Minutes until the first of the tokens of these 24 hours no longer count."""
-        ends = [
-            row.ended_at
-            for run in self._journal.runs(team=team, limit=200)
-            for row in self._journal.steps(run.id)
-            if agent in (None, row.agent) and row.ended_at is not None and row.token_usage
-        ]
-        moments = [moment for end in ends if (moment := datetime.fromisoformat(end)) >= day]
-        return round((min(moments) - day).total_seconds() / 60) if moments else 0
 
 
 def _notice(notify: Notify | None, happening: Happening) -> Notice | None:

@@ -55,6 +55,7 @@ from muster.teams.launch import (
 )
 from muster.teams.nested import first_input
 from muster.teams.records import begin_run
+from muster.teams.standing import Standing
 from muster.teams.transcript import is_of_team, transcript
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ class TeamProvider:
         for warning in self._prepared.warnings:
             _log.warning('target "%s": %s', target.name, warning)
         self._journal: Journal | None = None
+        self._standing: Standing | None = None
 
     async def invoke(self, request: ProviderRequest) -> ProviderResponse:
         """Run the team on the question; a `ProviderError` says how it failed."""
@@ -195,6 +197,7 @@ class TeamProvider:
         if self._journal is None or self._journal.has_lost:  # runs that go on in that one fail
             path = journal_path(self._prepared.project.root)
             self._journal = Journal.open(path, masker=self._masker)
+            self._standing = Standing(self._journal)
         return self._journal
 
     def _begin(
@@ -223,7 +226,9 @@ class TeamProvider:
         inputs: Mapping[str, Any],
     ) -> RunOutcome:
         team, limits = self._prepared.team, request.limits
-        context: RunContext = run_context(self._prepared, journal, run, Earlier())
+        context: RunContext = run_context(self._prepared, journal, run, Earlier(), self._standing)
+        if run.parent is not None:
+            context.asked_by = journal.teams_around(run.parent)
         if limits.max_total_tokens is not None:
             asked = TokenBudget(limits.max_total_tokens, "request")
             context.token_budgets = (*context.token_budgets, asked)
@@ -241,7 +246,8 @@ class TeamProvider:
             raise self._error(run, outcome)
         return ProviderResponse(
             transcript(journal, run.id, outcome, self._masked),
-            token_usage=outcome.token_usage,
+            # A part of it would be taken for the whole.
+            token_usage=None if outcome.untold else outcome.token_usage,
             cost_usd=outcome.cost_usd,
             duration_ms=outcome.seconds * 1000,
             raw={"run": run.id, "team": run.team},

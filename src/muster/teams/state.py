@@ -30,15 +30,32 @@ class Account:
     parent: Account | None = None
     token_usage: TokenUsage | None = None
     cost_usd: float | None = None
+    untold: int = 0
+    """Calls that did not tell their usage, so that the rest is not all."""
+    unpriced: int = 0
+    """Calls whose cost is not known."""
 
-    def spend(self, usage: TokenUsage | None, cost_usd: float | None) -> None:
-        """Count what a call has used."""
+    def spend(
+        self,
+        usage: TokenUsage | None,
+        cost_usd: float | None,
+        *,
+        untold: int = 0,
+        unpriced: int = 0,
+    ) -> None:
+        """Count what a call, or several, used."""
+        self.untold += untold
+        self.unpriced += unpriced
         if usage is not None:
             self.token_usage = usage + self.token_usage
         if cost_usd is not None:
             self.cost_usd = (self.cost_usd or 0.0) + cost_usd
         if self.parent is not None:
-            self.parent.spend(usage, cost_usd)
+            self.parent.spend(usage, cost_usd, untold=untold, unpriced=unpriced)
+
+    def add(self, other: Account) -> None:
+        """Count all of another."""
+        self.spend(other.token_usage, other.cost_usd, untold=other.untold, unpriced=other.unpriced)
 
 
 @dataclass(slots=True)
@@ -93,7 +110,7 @@ class RunState:
             step.account.parent = self.account
         for name, known in (spent or {}).items():
             own = self.steps[name].account if name in self.steps else self.account
-            own.spend(known.token_usage, known.cost_usd)
+            own.add(known)
         self.account.parent = account  # which knows of the earlier part itself
 
     def data(self, *, envelopes: bool, own: str | None = None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from muster.teams.json_output import NO_JSON, extract_json
 from muster.teams.prompt import step_prompt, task_prompt
 from muster.teams.state import FAILED, RUNNING, SKIPPED, SUCCEEDED, RunState, StepState
 from muster.teams.template import Template, TemplateError
+from muster.teams.template.values import Int
 from muster.teams.unit import Answer, StepFailed, UnitRunner, UnitTask
 from muster.tools.base import BoundTool
 
@@ -89,7 +90,8 @@ class StepRunner:
         """Tell who watches how it has ended."""
         emit, name = self._context.emit, state.name
         if state.status == FAILED:
-            emit("step_failed", step=name, text=state.error or "", data={"kind": state.error_kind})
+            data = {"kind": state.error_kind, **_account_of(state)}
+            emit("step_failed", step=name, text=state.error or "", data=data)
         elif state.status == SKIPPED:
             emit("step_skipped", step=name, text=state.message or "")
         else:
@@ -218,7 +220,7 @@ class StepRunner:
             for number in numbers:
                 if failed:
                     return
-                extra = {spec.variable: items[number], "index": number}
+                extra = {spec.variable: items[number], "index": Int(number)}
                 unit = (step.name, iteration, number)
                 try:
                     answers[number] = await self._unit(step, state, unit, extra, budgets)
@@ -302,6 +304,7 @@ def _account_of(state: StepState) -> dict[str, Any]:
     usage = state.account.token_usage
     return {
         "tokens": usage.total if usage is not None else 0,
+        "untold": state.account.untold,
         "cost_usd": state.account.cost_usd,
         "seconds": state.seconds,
     }

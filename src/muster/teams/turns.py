@@ -14,7 +14,10 @@ from muster.evals.budget import MoneyBudget
 from muster.provider import BudgetExceeded, TokenUsage
 from muster.teams.budget import TokenBudget, reserve
 
-__all__ = ("Price", "Turns")
+__all__ = ("OnSpent", "Price", "Turns")
+
+OnSpent = Callable[[int, float | None], None]
+"""Told of tokens, and of US dollars as far as they are known."""
 
 Price = Callable[[int, int], float | None]
 """US dollars for so many tokens of a prompt and of its answer; `None`: not known."""
@@ -36,6 +39,7 @@ class Turns:
         answer: int | None,
         whole: bool = False,
         price: Price | None = None,
+        on_spent: OnSpent | None = None,
     ) -> None:
         """
         Args:
@@ -43,6 +47,7 @@ class Turns:
             answer: tokens at most; `None`: as many as are left.
             whole: it is many calls, and keeps to what is left for all of them: it takes that.
             price: of the model, as far as that is known.
+            on_spent: is told what each turn has used, as the budgets count it.
         """
         self._tokens = tokens
         self._money = money
@@ -51,6 +56,7 @@ class Turns:
         self.prompt = prompt
         """Tokens of the next turn's prompt, about."""
         self._price = price
+        self._on_spent = on_spent
         self._held = self._closed = False
         self._reserved = 0
         self._at_most: float | None = None
@@ -174,6 +180,7 @@ class Turns:
 
     def _settle(self, tokens: int, cost_usd: float | None) -> None:
         self._held = False
+        self._tell(tokens, cost_usd)
         for budget in self._tokens:
             budget.settle(self._reserved, tokens)
         for purse in self._money:
@@ -182,7 +189,15 @@ class Turns:
         self._settled_tokens += tokens
         self._settled_cost += cost_usd or 0.0
 
+    def _tell(self, tokens: int, cost_usd: float | None) -> None:
+        if self._on_spent is not None and (tokens or cost_usd):
+            self._on_spent(tokens, cost_usd)
+
     def _correct(self, tokens: int | None, cost_usd: float | None) -> None:
+        self._tell(
+            0 if tokens is None else tokens - self._settled_tokens,
+            None if cost_usd is None else cost_usd - self._settled_cost,
+        )
         if tokens is not None:
             for budget in self._tokens:
                 budget.used += tokens - self._settled_tokens
@@ -192,4 +207,4 @@ class Turns:
 
 
 def _spent(purse: MoneyBudget) -> BudgetExceeded:
-    return BudgetExceeded(f"budget of ${purse.limit:g} exceeded: spent ${purse.spent:.4g}")
+    return BudgetExceeded(purse.exceeded)

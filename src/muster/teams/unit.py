@@ -6,10 +6,11 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from muster.errors import MusterError
-from muster.provider import Message, ProviderError, ProviderResponse
+from muster.provider import Message, ProviderError, ProviderRequest, ProviderResponse
 from muster.store.records import StepRecord
 from muster.teams.answer_checks import check_schema, check_text, judge_prompt, read_verdict
 from muster.teams.artifacts import collect, missing, wanted, workplace
@@ -286,9 +287,7 @@ class UnitRunner:
         """The first check that does not hold; the cheap ones are first."""
         problem = check_text(validation, text)
         if problem is None and validation.suite is not None:
-            from muster.teams.suite_gate import grade_output
-
-            problem = await grade_output(validation.suite, attempt.task.prompt, text)
+            problem = await self._ask_suite(attempt, validation, validation.suite, text)
         if problem is None and validation.semantic is not None:
             problem = await self._ask_judge(attempt, validation, text)
         return problem
@@ -296,30 +295,55 @@ class UnitRunner:
     async def _ask_judge(self, attempt: _Attempt, validation: Validation, text: str) -> str | None:
         prompt = judge_prompt(validation.semantic or "", text)
         judge = await self._context.member(self._judge(attempt.task, validation))
-        question = self._question(attempt, judge, prompt)
-        asked = replace(
-            question,
+        response = await ask(self._context, self._to_judge(attempt, judge, prompt))
+        passed, reason = read_verdict(response.text)
+        return None if passed else reason
+
+    async def _ask_suite(
+        self, attempt: _Attempt, validation: Validation, suite: Path, text: str
+    ) -> str | None:
+        from muster.teams.suite_gate import STEPS_OWN
+
+        def judge(name: str) -> Agent:
+            if name == STEPS_OWN:
+                return self._judge(attempt.task, validation)
+            return self._judge_called(name)
+
+        async def ask_judge(agent: Agent, request: ProviderRequest) -> ProviderResponse:
+            member = await self._context.member(agent)
+            system = replace(agent, system_prompt=request.system_prompt or "", output_format=None)
+            question = self._to_judge(attempt, replace(member, agent=system), request.question)
+            schema = request.response_schema
+            question = replace(question, schema=schema, with_envelopes=False)
+            return await ask(self._context, question)
+
+        cast = self._context.cast
+        prompt = attempt.task.prompt
+        return await cast.gate(suite).refusal(prompt, text, cast=cast, judge=judge, ask=ask_judge)
+
+    def _to_judge(self, attempt: _Attempt, judge: Member, prompt: str) -> Question:
+        return replace(
+            self._question(attempt, judge, prompt),
             role="judge",
             schema=None,
             use_tools=False,
             stream=False,
             metadata={"purpose": "judge"},
         )
-        response = await ask(self._context, asked)
-        passed, reason = read_verdict(response.text)
-        return None if passed else reason
 
     def _judge(self, task: UnitTask, validation: Validation) -> Agent:
         """The role or target that is named, else the step's own agent."""
         if validation.judge is not None:
-            role = self._team.roles.get(validation.judge)
-            agent = role.agent if role is not None else None
-            return agent or Agent(name=validation.judge, target=validation.judge)
+            return self._judge_called(validation.judge)
         if task.agent is None:
-            raise StepFailed(
-                "validate.semantic needs a judge where a team does the step", "configuration"
-            )
+            raise StepFailed("validate needs a judge where a team does the step", "configuration")
         return task.agent
+
+    def _judge_called(self, name: str) -> Agent:
+        role = self._team.roles.get(name)
+        if role is not None and role.agent is not None:
+            return role.agent
+        return self._context.cast.agent_of_target(name)
 
     def _tell(self, kind: str, task: UnitTask, text: str, row: int | None = None) -> None:
         step, iteration, item = task.unit

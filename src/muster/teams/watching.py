@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from msgspec import Struct, field
 
 __all__ = ("OnEvent", "RunEvent")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEvent:
+class RunEvent(Struct, frozen=True, kw_only=True):
     """One thing that happened.
 
     `kind` is `run_started`, `step_started`, `step_done`, `step_failed`, `step_skipped`, `retry`,

@@ -6,11 +6,13 @@ import asyncio
 import inspect
 import json
 import re
+import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from muster.errors import field_path
-from muster.importing import CodeError, describe_failure, load_object
+from muster.importing import CodeError, load_object
 from muster.provider import Tool
 from muster.providers.threads import Threads
 from muster.tools.base import BoundTool, ToolFailed
@@ -121,10 +123,20 @@ async def _call(
     except TimeoutError as error:
         if limit.expired():
             raise ToolFailed(f'the tool "{name}" took more than {timeout:g} s') from None
-        raise ToolFailed(describe_failure(error)) from error
+        raise ToolFailed(_told(error, function)) from error
     except (Exception, SystemExit) as error:
-        raise ToolFailed(describe_failure(error)) from error
+        raise ToolFailed(_told(error, function)) from error
     return _as_text(value)
+
+
+def _told(error: BaseException, function: Callable[..., Any]) -> str:
+    """What failed, with the line of the function's own file. A model reads it: where this machine
+    keeps that file, or a library, is not its business."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    own = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", None)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == own]
+    return f"{Path(own).name}:{lines[-1]}: {text}" if own and lines else text
 
 
 def _as_text(value: object) -> str:

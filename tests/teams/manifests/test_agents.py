@@ -199,7 +199,7 @@ def test_a_memory_that_is_not_there(folder) -> None:
 def test_tools_of_all_kinds(folder) -> None:
     text = AGENT + (
         """\
-  builtinTools: [clock]
+  builtinTools: [submit_subtask]
   pythonTools: [tools:add, {path: "tools:Box.open", name: open_box, timeoutSeconds: 2}]
   tools:
   - {name: ask, url: "https://h/{{ .input.x }}", description: Asks., method: GET, timeoutSeconds: 3,
@@ -216,7 +216,7 @@ def test_tools_of_all_kinds(folder) -> None:
     )
     (folder.path / "sub").mkdir()
     agent = folder.load(text).agents["a"]
-    assert agent.builtin_tools == ("clock",)
+    assert agent.builtin_tools == ("submit_subtask",)
     assert agent.tools == (
         McpServer(
             name="web",

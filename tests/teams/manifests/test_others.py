@@ -213,10 +213,19 @@ def test_a_channel_whose_secret_is_not_there(folder) -> None:
 def test_budgets(folder) -> None:
     spec = "  limit: '12.50'\n  period: daily\n  selector: {team: t}\n  warnAtPercent: 50\n"
     budget = folder.load(document("ArkBudget", spec) + TEAM).budgets["x"]
-    assert budget == Budget(name="x", limit_usd=12.5, period="daily", team="t", warn_at=0.5)
+    assert budget == Budget(
+        name="x", limit_usd=12.5, period="daily", teams=frozenset({"t"}), warn_at=0.5
+    )
     labels = "  limit: 3\n  selector: {matchLabels: {team: red}}\n"
-    budget = folder.load(document("ArkBudget", labels)).budgets["x"]
-    assert budget == Budget(name="x", limit_usd=3, labels={"team": "red"})
+    red = TEAM.replace("metadata: {", "metadata: {labels: {team: red}, ")
+    loaded = folder.load(document("ArkBudget", labels) + red)
+    assert loaded.budgets["x"] == Budget(name="x", limit_usd=3, teams=frozenset({"t"}))
+    assert [team.budgets for team in loaded.teams.values()] == [(loaded.budgets["x"],)]
+    nobodys = folder.load(document("ArkBudget", labels) + TEAM)
+    assert [team.budgets for team in nobodys.teams.values()] == [()]
+    assert nobodys.warnings == [
+        "t.yaml:6:13: spec.selector: no team has these labels: the budget is nobody's"
+    ]
     assert folder.problems(document("ArkBudget", spec.replace("12.50", "0")) + TEAM) == [
         't.yaml:5:10: spec.limit: expected more than 0, found "0"'
     ]

@@ -127,7 +127,8 @@ spec: {model: m, systemPrompt: p}
 
 def test_two_of_one_name(folder) -> None:
     assert folder.problems(f"{AGENT}---\n{AGENT}") == [
-        't.yaml:8:18: metadata.name: there are two ArkAgents called "a" (the other is at t.yaml:3)'
+        't.yaml:8:18: metadata.name: there are two of kind ArkAgent called "a" '
+        "(the other is at t.yaml:3)"
     ]
 
 

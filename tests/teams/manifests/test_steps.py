@@ -137,6 +137,14 @@ def test_validation(folder) -> None:
     assert (made.on_failure, made.max_retries) == ("retry", 4)
 
 
+def test_references_within_a_schema(folder) -> None:
+    schema = (
+        "{$id: 'https://example.com/s.json', $defs: {n: {$anchor: here, type: object}}, "
+        "properties: {a: {$ref: '#/$defs/n'}, b: {$ref: '#here'}, c: {$ref: '#'}}}"
+    )
+    assert step(folder, f"outputSchema: {schema}").output_schema is not None
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -149,6 +157,10 @@ def test_validation(folder) -> None:
         (
             "outputSchema: {properties: {a: {$ref: 'http://169.254.169.254/x'}}}",
             'outputSchema: "http://169.254.169.254/x": a schema can refer to its own parts only',
+        ),
+        (
+            "outputSchema: {properties: {a: {$ref: '#/$defs/a'}}}",
+            'outputSchema: "#/$defs/a" refers to no part of the schema',
         ),
         ("validate: {schema: '{\"type\": 1}'}", "validate.schema: not a JSON Schema: type: 1"),
         ("validate: {contains: '('}", "validate.contains: not a pattern: missing )"),

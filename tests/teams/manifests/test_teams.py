@@ -260,7 +260,7 @@ def test_a_role_whose_agent_has_the_name_of_another(folder) -> None:
         (
             DYNAMIC.replace("b}", "b, canDelegate: [r1]}"),
             't.yaml:9:43: spec.roles[2].canDelegate[0]: cycle detected: role "r3" → "r1" '
-            "forms a cycle",
+            "forms a cycle (r3 → r1 → r2 → r3)",
         ),
         (
             DYNAMIC.replace("[r3]", "[nobody]"),
@@ -297,7 +297,8 @@ def test_teams_in_a_ring(folder) -> None:
         for name, other in (("x", "y"), ("y", "z"), ("z", "x"))
     )
     assert folder.problems(text) == [
-        't.yaml:17:30: spec.roles[0].arkTeam: cycle detected: team "z" → "x" forms a cycle'
+        't.yaml:17:30: spec.roles[0].arkTeam: cycle detected: team "z" → "x" forms a cycle '
+        "(z → x → y → z)"
     ]
 
 

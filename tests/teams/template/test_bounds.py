@@ -119,7 +119,7 @@ def test_work_is_counted(body: str) -> None:
 def test_much_that_is_wanted_is_allowed() -> None:
     data = {"rows": [{"name": f"n{n}", "tags": ["a", "b"], "score": n} for n in range(5000)]}
     source = (
-        "{{ range .rows }}{{ if gt .score 10 }}- {{ .name | upper }}: {{ join `, ` .tags }} "
+        "{{ range .rows }}{{ if gt .score 10.0 }}- {{ .name | upper }}: {{ join `, ` .tags }} "
         "{{ toJson . }}\n{{ end }}{{ end }}"
     )
     assert render(source, data).count("- N") == 4989

@@ -111,9 +111,12 @@ def test_a_name_with_a_dash_is_told_the_way_out() -> None:
     )
 
 
-def test_numbers_compare_as_numbers() -> None:
-    """A deliberate difference: Go refuses to compare JSON's numbers with whole ones."""
-    assert render("{{ gt .steps.a.data.n 2 }} {{ eq 3 .steps.a.data.n 3.0 }}") == "true true"
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize("source", ["{{ gt .steps.a.data.n 2 }}", "{{ eq 2 .steps.a.data.n }}"])
+def test_a_number_of_json_and_an_int(source: str, lenient: bool) -> None:
+    with pytest.raises(TemplateError, match=r"incompatible types.*; .* write 2\.0, or int before"):
+        render(source, lenient=lenient)
+    assert render("{{ gt (int .steps.a.data.n) 2 }} {{ eq 3.0 .steps.a.data.n }}") == "true true"
 
 
 _RECORDED = json.loads((GO / "vectors.json").read_text(encoding="utf-8"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from up_parts import SECRET, TOKEN, Up, event, manifest
+
+from muster.teams.launch import LaunchOptions
 
 
 def hook(name: str, more: str = "") -> str:
@@ -70,3 +73,36 @@ async def test_a_bad_file_is_told_once_and_tried_again_when_it_changes(tmp_path:
         up.file.write_text(manifest(hook("hook")))
         await up.line("reloaded")
     assert len(up.found("not reloaded")) == 2
+
+
+async def test_what_the_manifest_names_is_watched_too(tmp_path: Path) -> None:
+    by_file = "systemPromptRef: {fileRef: {path: prompt.md}}"
+    text = manifest(hook("hook")).replace("systemPrompt: Say it.", by_file)
+    prompt, targets = tmp_path / "prompt.md", tmp_path / "targets.yaml"
+    prompt.write_text("Say it softly.")
+    async with Up(tmp_path, text) as up:
+        prompt.write_text("Say it loudly.")
+        await up.line("reloaded")
+        up.file.write_text(text.replace("prompt.md", "other.md"))
+        assert 'no such file: "other.md"' in (await up.line("not reloaded"))["text"]
+        (tmp_path / "other.md").write_text("Say it now.")
+        await up.line("reloaded", 2)
+        targets.write_text("targets: [")
+        assert f"{targets}:" in (await up.line("not reloaded", 2))["text"]
+        targets.write_text("targets: []")
+        await up.line("reloaded", 3)
+        assert (await up.post("hook", {"say": "x"}, query="?mode=sync"))[0] == 200
+
+
+async def test_values_are_watched_at_any_depth(tmp_path: Path) -> None:
+    (tmp_path / "values" / "words").mkdir(parents=True)
+    word = tmp_path / "values" / "words" / "prompt"
+    word.write_text("Say it softly.")
+    by_key = "systemPromptRef: {configMapKeyRef: {name: words, key: prompt}}"
+    text = manifest(hook("hook")).replace("systemPrompt: Say it.", by_key)
+    launch = LaunchOptions(file=tmp_path / "team.yaml", values=tmp_path / "values")
+    up = Up(tmp_path, text)
+    up.options = replace(up.options, launch=launch)
+    async with up:
+        word.write_text("Say it loudly.")
+        await up.line("reloaded")

@@ -10,10 +10,12 @@ from muster.teams.definition import Agent, AgentLimits, Capability, Memory
 from muster.teams.manifests.agent_models import AgentFields, LimitsSpec
 from muster.teams.manifests.context import Context
 from muster.teams.manifests.fields import NameRef
+from muster.teams.manifests.findings import hint
 from muster.teams.manifests.other_models import MemorySpec, SettingsSpec, VectorMemory
 from muster.teams.manifests.reading import Manifest
 from muster.teams.manifests.tools import tools_of
 from muster.teams.manifests.values import read_beside
+from muster.teams.own_tools import DELEGATE, SUBMIT_SUBTASK
 
 __all__ = ("AgentMaker",)
 
@@ -40,7 +42,7 @@ class AgentMaker:
             target=fill(fields.target, place.at("target")) if fields.target else None,
             system_prompt=_with_fragments(self._own_prompt(fields, place, folder), settings),
             tools=tools_of(fields, place, folder, context),
-            builtin_tools=tuple(fields.builtinTools),
+            builtin_tools=self._builtin_tools(fields.builtinTools, place.at("builtinTools")),
             limits=_limits(fields.limits),
             temperature=_temperature(fields, settings),
             output_format=_last([item.outputFormat for item in settings]),
@@ -50,6 +52,16 @@ class AgentMaker:
             env=context.environment(fields.envFrom, place.at("envFrom")),
             place=place,
         )
+
+    def _builtin_tools(self, names: list[str], place: Place) -> tuple[str, ...]:
+        for number, name in enumerate(names):
+            if name == DELEGATE:
+                message = '"delegate" comes with canDelegate, the roles that it hands tasks to'
+                self.context.findings.add(place.at(number), message)
+            elif name != SUBMIT_SUBTASK:
+                near = hint(name, (SUBMIT_SUBTASK,)) or f" (known: {SUBMIT_SUBTASK})"
+                self.context.findings.add(place.at(number), f'no tool of Muster "{name}"{near}')
+        return tuple(names)
 
     # --- the prompt -----------------------------------------------------------------------------
 

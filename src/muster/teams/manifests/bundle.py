@@ -47,6 +47,15 @@ class Bundle:
     secrets: frozenset[str] = frozenset()
     """Values that must be kept out of everything that is written."""
 
+    def pick_run(self) -> RunRequest | None:
+        """The ArkRun, if there is one. Of several, the first, with a warning."""
+        if len(self.runs) > 1:
+            self.warnings.append(
+                f"{len(self.runs)} ArkRuns found [{' '.join(self.runs)}] — running "
+                f'"{next(iter(self.runs))}" (use --team <name> to run a team without them)'
+            )
+        return next(iter(self.runs.values()), None)
+
     def pick_team(self, name: str | None = None) -> Team:
         """The team called `name`; without a name the only one that is no other team's role. Of
         several, the first, with a warning.

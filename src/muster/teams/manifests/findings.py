@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -38,6 +39,8 @@ class Findings:
         self.warnings: list[str] = []
         self.secrets: set[str] = set()
         """Values that must not be shown."""
+        self.reads: set[Path] = set()
+        """Files that the manifests name, and what they hold counts; those that are missing, too."""
 
     def add(self, place: Place, message: str, *, of_key: bool = False) -> None:
         """A problem with the value at `place`, or with its key."""
@@ -111,6 +114,9 @@ class Findings:
             message = f'"{foreign}": a schema can refer to its own parts only ("#/$defs/…")'
             self.add(place, message)
             return False
+        if (dangling := _dangling_reference(schema)) is not None:
+            self.add(place, f'"{dangling}" refers to no part of the schema')
+            return False
         return True
 
     def pattern(self, text: str, place: Place) -> str:
@@ -146,15 +152,37 @@ class Findings:
 
 def _foreign_reference(schema: object) -> str | None:
     """A `$ref` that leads out of the schema: a validator would fetch it."""
+    return next((each for each in _references(schema) if not each.startswith("#")), None)
+
+
+def _dangling_reference(schema: Mapping[str, Any]) -> str | None:
+    """A `$ref` that leads nowhere; its parts all have the schema itself as their base."""
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012, specification_with
+
+    dialect = specification_with(schema.get("$schema", ""), default=DRAFT202012)
+    resource = dialect.create_resource(schema)
+    resolver = Registry().with_resource("", resource).resolver()
+    base = str(schema.get("$id", ""))
+    for reference in _references(schema):
+        try:
+            resolver.lookup(base + reference if base else reference)
+        except Unresolvable:
+            return reference
+    return None
+
+
+def _references(schema: object) -> Iterator[str]:
     if isinstance(schema, Mapping):
         for key in ("$ref", "$dynamicRef"):
-            target = schema.get(key)
-            if isinstance(target, str) and not target.startswith("#"):
-                return target
+            if isinstance(target := schema.get(key), str):
+                yield target
         parts: Iterable[object] = schema.values()
     else:
         parts = schema if isinstance(schema, list) else ()
-    return next((found for part in parts if (found := _foreign_reference(part))), None)
+    for part in parts:
+        yield from _references(part)
 
 
 def _order(problem: Problem) -> tuple[str, int, int]:

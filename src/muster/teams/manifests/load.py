@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from muster.config.project import find_project
-from muster.teams.definition import Agent, Registry, Team
-from muster.teams.graph import find_cycle, topological_order
+from muster.teams.definition import Agent, Budget, Registry, Team
+from muster.teams.graph import cycle_text, find_cycle, topological_order
 from muster.teams.manifests.agents import AgentMaker
 from muster.teams.manifests.bundle import Bundle
 from muster.teams.manifests.context import Context
@@ -29,18 +29,21 @@ def load_manifests(
     env: Mapping[str, str],
     safe: bool = False,
     lenient_templates: bool = False,
+    reads: set[Path] | None = None,
 ) -> Bundle:
     """What the manifests at `path` define: a file, a folder, or `-` for the standard input.
 
     `values` is a folder with ConfigMaps and Secrets that the manifests refer to. `env` fills in
     `${{ NAME }}` in URLs, headers, commands and the like. With `safe`, commands and Python tools
     are problems. With `lenient_templates`, a template that asks for what is not there is a warning
-    only.
+    only. `reads` gets the files that the manifests name: prompts, and suites that are gates.
 
     Raises:
         ConfigError: with everything that is wrong.
     """
     findings = Findings(env, lenient=lenient_templates)
+    if reads is not None:
+        findings.reads = reads
     manifests = read_manifests(path, findings)
     start = Path.cwd() if str(path) == "-" else path.resolve()
     sources = Values.load(manifests, values, findings)
@@ -63,14 +66,16 @@ class _Loader:
         self.agents: dict[str, Agent] = {}
         self.inline: dict[str, Agent] = {}
         self.registries: dict[str, Registry] = {}
+        self.budgets: dict[str, Budget] = {}
 
     def bundle(self, path: Path) -> Bundle:
         self._gather_teams()
         self._make_agents()
         self._make_registries()
+        context, of, documents = self.context, self.manifests.of, self.team_documents.values()
+        self.budgets = {n: budget_of(m, documents, context) for n, m in of("ArkBudget").items()}
         for name in topological_order(self._nesting()):
             self._team(name)
-        context, of = self.context, self.manifests.of
         for manifest in of("ArkService").values():
             message = f'ArkService "{manifest.name}" is left out: on one machine nothing needs it'
             context.findings.warn(manifest.place, message)
@@ -83,7 +88,7 @@ class _Loader:
             memories={n: self.maker.memory(m) for n, m in of("ArkMemory").items()},
             notifies={n: notify_of(m, context) for n, m in of("ArkNotify").items()},
             events={n: event_of(m, teams, context) for n, m in of("ArkEvent").items()},
-            budgets={n: budget_of(m, context) for n, m in of("ArkBudget").items()},
+            budgets=self.budgets,
             registries=self.registries,
             runs={n: run_of(m, teams, context) for n, m in of("ArkRun").items()},
             manifests=self.manifests,
@@ -142,8 +147,8 @@ class _Loader:
             number = next(
                 n for n, role in enumerate(manifest.spec.roles) if role.arkTeam == edge[1]
             )
-            message = f'cycle detected: team "{edge[0]}" → "{edge[1]}" forms a cycle'
-            self.context.findings.add(manifest.place.at("roles", number, "arkTeam"), message)
+            place = manifest.place.at("roles", number, "arkTeam")
+            self.context.findings.add(place, cycle_text("team", edge))
             self.teams[edge[1]] = None
             graph[edge[0]] = [name for name in graph[edge[0]] if name != edge[1]]
         return graph
@@ -154,6 +159,13 @@ class _Loader:
         if name not in self.teams and name in self.team_documents:
             manifest = self.team_documents[name]
             agents = self.agents | self.inline
-            maker = TeamMaker(self.context, manifest, agents, self.registries, self._team)
+            budgets = [each for each in self.budgets.values() if _applies(each, name)]
+            maker = TeamMaker(
+                self.context, manifest, agents, self.registries, self._team, budgets=budgets
+            )
             self.teams[name] = maker.make()
         return self.teams.get(name)
+
+
+def _applies(budget: Budget, team: str) -> bool:
+    return budget.teams is None or team in budget.teams

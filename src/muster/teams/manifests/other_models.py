@@ -219,9 +219,9 @@ class RunSpec(Spec):
     output: str | None = None
     """Read, not used."""
     timeoutSeconds: Positive | None = None
-    """Read, not used."""
+    """Bound on it; the team's own counts too."""
     maxTokens: Count | None = None
-    """Read, not used."""
+    """Tokens that it may use; the team's own bound counts too."""
 
 
 class ServiceSelector(Spec):

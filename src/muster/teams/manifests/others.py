@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from muster.config.document import Place
 from muster.teams.definition import (
@@ -199,8 +200,10 @@ def _channel(spec: ChannelSpec, place: Place, context: Context) -> NotifyChannel
 # --- money and runs -----------------------------------------------------------------------------
 
 
-def budget_of(manifest: Manifest[BudgetSpec], context: Context) -> Budget:
-    """The budget of a document."""
+def budget_of(
+    manifest: Manifest[BudgetSpec], teams: Iterable[Manifest[Any]], context: Context
+) -> Budget:
+    """The budget of a document; `teams` are all documents of teams and flows."""
     spec, place = manifest.spec, manifest.place
     if spec.selector.team is not None:
         _check_team(spec.selector.team, {}, place.at("selector", "team"), context)
@@ -211,11 +214,27 @@ def budget_of(manifest: Manifest[BudgetSpec], context: Context) -> Budget:
         name=manifest.name,
         limit_usd=limit,
         period=spec.period,
-        team=spec.selector.team,
-        labels=dict(spec.selector.matchLabels),
+        teams=_selected(manifest, teams, context),
         warn_at=spec.warnAtPercent / 100,
         place=place,
     )
+
+
+def _selected(
+    manifest: Manifest[BudgetSpec], teams: Iterable[Manifest[Any]], context: Context
+) -> frozenset[str] | None:
+    selector, at = manifest.spec.selector, manifest.place.at("selector")
+    if selector.team is None and not selector.matchLabels:
+        return None
+    found = frozenset(
+        team.name
+        for team in teams
+        if selector.team in (None, team.name)
+        and selector.matchLabels.items() <= dict(team.labels).items()
+    )
+    if not found and selector.matchLabels:
+        context.findings.warn(at, "no team has these labels: the budget is nobody's")
+    return found
 
 
 def run_of(manifest: Manifest[RunSpec], teams: Mapping[str, Team], context: Context) -> RunRequest:
@@ -223,5 +242,10 @@ def run_of(manifest: Manifest[RunSpec], teams: Mapping[str, Team], context: Cont
     spec, place = manifest.spec, manifest.place
     _check_team(spec.teamRef.name, teams, place.at("teamRef", "name"), context)
     return RunRequest(
-        name=manifest.name, team=spec.teamRef.name, inputs=dict(spec.input), place=place
+        name=manifest.name,
+        team=spec.teamRef.name,
+        inputs=dict(spec.input),
+        timeout_seconds=spec.timeoutSeconds,
+        max_tokens=spec.maxTokens,
+        place=place,
     )

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -32,7 +33,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 S_co = TypeVar("S_co", bound=Spec, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Manifest(Generic[S_co]):
     """A document whose fields are good."""
 
@@ -50,7 +51,7 @@ class Manifest(Generic[S_co]):
         path = self.place.document.path
         return None if path == STDIN else path
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where its relative paths start."""
         return self.path.resolve().parent if self.path is not None else Path.cwd()
@@ -235,7 +236,7 @@ def _complain_about_twins(
 ) -> None:
     there = earlier.name_place.problem("")
     where = f"{there.path}:{there.line}" if there.path is not None else f"line {there.line}"
-    findings.add(place, f'there are two {kind}s called "{name}" (the other is at {where})')
+    findings.add(place, f'there are two of kind {kind} called "{name}" (the other is at {where})')
 
 
 _FOR_A_CLUSTER = ("ArkSecret", "ArkOptimizer")
@@ -303,7 +304,7 @@ def _add_named(
     name = source.metadata.name or ""
     if name in known:
         where = place.at("metadata", "name")
-        findings.add(where, f'there are two {source.kind}s called "{name}"')
+        findings.add(where, f'there are two of kind {source.kind} called "{name}"')
     known.setdefault(name, (source, place))
 
 

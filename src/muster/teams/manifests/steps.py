@@ -124,9 +124,11 @@ def _validation(
     suite = None
     if spec.suite is not None:
         suite = context.path(spec.suite, folder, place.at("suite"))
-        if suite is not None and not suite.is_file():
-            message = f'no such file: "{spec.suite}" (looked for {suite})'
-            context.findings.add(place.at("suite"), message)
+        if suite is not None:
+            context.findings.reads.add(suite)
+            if not suite.is_file():
+                message = f'no such file: "{spec.suite}" (looked for {suite})'
+                context.findings.add(place.at("suite"), message)
     return Validation(
         reject_patterns=tuple(
             pattern(text, place.at("rejectPatterns", number))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
 from muster.config.document import Place
 from muster.errors import ConfigError, UsageError
-from muster.teams.definition import Agent, InputField, Registry, Role, Routing, Step, Team
-from muster.teams.graph import delegation, dependencies, find_cycle
+from muster.teams.definition import Agent, Budget, InputField, Registry, Role, Routing, Step, Team
+from muster.teams.graph import cycle_text, delegation, dependencies, find_cycle
 from muster.teams.inputs import check_inputs
 from muster.teams.manifests.agent_models import McpServerSpec, ToolSpec
 from muster.teams.manifests.context import Context
@@ -34,7 +34,8 @@ def role_agent_name(team: str, role: str) -> str:
 
 
 class TeamMaker:
-    """Makes one team; `agents` and `registries` are all there are, `team` gives a nested one."""
+    """Makes one team; `agents` and `registries` are all there are, `budgets` those that it has to
+    keep to, `team` gives a nested one."""
 
     def __init__(
         self,
@@ -43,6 +44,8 @@ class TeamMaker:
         agents: Mapping[str, Agent],
         registries: Mapping[str, Registry],
         team: Callable[[str], Team | None],
+        *,
+        budgets: Iterable[Budget] = (),
     ) -> None:
         self.context = context
         self.findings = context.findings
@@ -51,6 +54,7 @@ class TeamMaker:
         self.place = manifest.place
         self.agents = agents
         self.registries = registries
+        self.budgets = tuple(budgets)
         self.team = team
         self.roles: dict[str, Role] = {}
         self.role_places: dict[str, Place] = {}
@@ -114,6 +118,7 @@ class TeamMaker:
             "timeout_seconds": spec.timeoutSeconds,
             "max_tokens": spec.maxTokens,
             "max_cost_usd": spec.budgetUsd,
+            "budgets": self.budgets,
             "labels": self.manifest.labels,
             "path": self.manifest.path,
             "definition_hash": self.context.manifests.hash,
@@ -261,8 +266,7 @@ class TeamMaker:
             return
         step = next(step for step in team.steps if step.name == edge[0])
         assert step.place is not None
-        message = f'cycle detected: step "{edge[0]}" → "{edge[1]}" forms a cycle'
-        self.findings.add(_item(step.place.at("dependsOn"), edge[1]), message)
+        self.findings.add(_item(step.place.at("dependsOn"), edge[1]), cycle_text("step", edge))
 
     # --- delegation and routing -----------------------------------------------------------------
 
@@ -300,8 +304,7 @@ class TeamMaker:
         if (edge := find_cycle(delegation(team))) is not None:
             key = "canDelegate" if spec.roles else "delegates"
             place = Place(self.place.document, self.role_places[edge[0]].location[:-1]).at(key)
-            message = f'cycle detected: role "{edge[0]}" → "{edge[1]}" forms a cycle'
-            self.findings.add(_item(place, edge[1]), message)
+            self.findings.add(_item(place, edge[1]), cycle_text("role", edge))
 
     def _check_delegates(self, role: str, names: list[str], place: Place) -> None:
         for number, name in enumerate(names):

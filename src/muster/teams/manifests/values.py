@@ -168,6 +168,7 @@ def read_beside(
     except OutsideProject as error:
         findings.add(place, str(error))
         return None
+    findings.reads.add(path)
     if not path.is_file():
         findings.add(place, f'no such file: "{name}" (looked for {path})')
         return None

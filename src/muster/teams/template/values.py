@@ -254,10 +254,10 @@ def _plain(value: Any, count: list[int], depth: int) -> Any:
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Go's `eq` of two values, but all numbers compare as numbers.
+    """Go's `eq` of two values.
 
     Raises:
-        FunctionError: of different kinds, or lists or mappings.
+        FunctionError: of different types, or lists or mappings.
     """
     if left is None or right is None:
         return left is right
@@ -266,6 +266,7 @@ def equal(left: Any, right: Any) -> bool:
     if isinstance(left, bool) and isinstance(right, bool):
         return left is right
     if is_number(left) and is_number(right):
+        _refuse_mixed(left, right)
         return bool(left == right)
     _refuse(left, right)
     raise FunctionError(f"{kind(left)} cannot be compared")
@@ -275,14 +276,26 @@ def compare(left: Any, right: Any) -> int:
     """Below, at or above zero, as `left` is less than, equal to or greater than `right`.
 
     Raises:
-        FunctionError: not two texts and not two numbers.
+        FunctionError: not two texts and not two numbers of one type.
     """
     if is_number(left) and is_number(right):
+        _refuse_mixed(left, right)
         return -1 if left < right else int(left > right)
     if isinstance(left, str) and isinstance(right, str):
         return -1 if left < right else int(left > right)
     _refuse(left, right)
     raise FunctionError(f"{kind(left)} has no order")
+
+
+def _refuse_mixed(left: Any, right: Any) -> None:
+    """Go compares no float64, which every number of JSON is, with an int."""
+    if isinstance(left, Int) != isinstance(right, Int):
+        whole = left if isinstance(left, Int) else right
+        raise FunctionError(
+            f"incompatible types for comparison: {type_name(left)} ({_short(left)})"
+            f" and {type_name(right)} ({_short(right)}); numbers of JSON are float64: "
+            f"write {whole}.0, or int before the other"
+        )
 
 
 def _refuse(left: Any, right: Any) -> None:

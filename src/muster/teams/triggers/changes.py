@@ -13,11 +13,12 @@ Stamp = frozenset[tuple[str, int, int, int]]
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
-def stamp_of(paths: Iterable[Path]) -> Stamp:
-    """The files as they are now; of a folder, the manifests in it."""
+def stamp_of(paths: Iterable[Path], tree: Path | None = None) -> Stamp:
+    """The files as they are now; of a folder, the manifests in it, and of the folder `tree`
+    all that is below it."""
     found = set()
-    for path in paths:
-        for file in _files(path):
+    for path in (*paths, *([] if tree is None else [tree])):
+        for file in _files(path) if path != tree else path.rglob("*"):
             try:
                 seen = file.stat()
             except OSError:

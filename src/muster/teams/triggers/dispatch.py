@@ -21,6 +21,7 @@ from muster.teams.definition import Event
 from muster.teams.inputs import check_inputs
 from muster.teams.launch import Prepared, carry_out, mark_ended, run_context, stored_options
 from muster.teams.records import begin_run
+from muster.teams.standing import Standing
 from muster.teams.triggers import state as states
 from muster.teams.triggers.loaded import Loaded
 from muster.teams.triggers.log import EventLog, rfc3339
@@ -78,6 +79,7 @@ class Dispatcher:
     ) -> None:
         self._loaded = loaded
         self._journal = journal
+        self._standing = Standing(journal)
         self._state = state
         self._log = log
         self._max_runs = max_runs
@@ -246,7 +248,7 @@ class Dispatcher:
         run_id = planned.run_id
         try:
             run = self._journal.run(run_id)
-            context = run_context(prepared, self._journal, run, earlier)
+            context = run_context(prepared, self._journal, run, earlier, self._standing)
             context.inputs = planned.inputs
             await carry_out(prepared.team, planned.inputs, context, self._stop)
         except asyncio.CancelledError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from muster.config.dialects import FILE_NAMES as TARGET_FILES
 from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.errors import UsageError
@@ -37,10 +38,17 @@ class UpOptions:
     as_json: bool = False
 
     @property
-    def files(self) -> list[Path]:
-        """What the server reads anew when it has changed."""
-        others = (self.script, self.launch.values)
-        return [self.launch.file, *(path for path in others if path is not None)]
+    def files(self) -> set[Path]:
+        """What the server reads anew when it has changed, beside the values and what the manifests
+        name. Some of them need not be there."""
+        launch = self.launch
+        folders = find_project(_folder_of(launch.file)).folders
+        given = (launch.file, self.script, launch.targets_file)
+        found = {path for path in given if path is not None}
+        found |= {folder / ".env" for folder in folders}
+        if launch.targets_file is None:
+            found |= {folder / name for folder in folders for name in TARGET_FILES}
+        return found
 
 
 @dataclass(slots=True)
@@ -53,8 +61,10 @@ class Served:
     schedules: dict[str, Schedule]
     teams: dict[str, Prepared]
     warnings: list[str]
+    files: frozenset[Path]
+    """All that was read; when one of them changes, everything is read anew."""
     stamp: Stamp
-    """Of the files, before they were read."""
+    """Of the files as they were read."""
 
     def of(self, source: str, *, live: bool = False) -> dict[str, Event]:
         """The events with this source; those that are `live` are not suspended."""
@@ -65,8 +75,14 @@ class Served:
         }
 
 
-def read_events(options: UpOptions) -> Served:
-    """Read and check the manifest, the schedules and the teams that are started.
+def _folder_of(file: Path) -> Path:
+    path = file.resolve()
+    return path if path.is_dir() else path.parent
+
+
+def read_events(options: UpOptions, reads: set[Path] | None = None) -> Served:
+    """Read and check the manifest, the schedules and the teams that are started. `reads` gets the
+    files that the manifests name, those that are missing too.
 
     Raises:
         MusterError: what is wrong with them.
@@ -74,16 +90,18 @@ def read_events(options: UpOptions) -> Served:
     launch = options.launch
     if str(launch.file) == "-":
         raise UsageError("events are served from a file, not from the standard input")
-    path = launch.file.resolve()
-    start = path if path.is_dir() else path.parent
-    stamp = stamp_of(options.files)
+    start = _folder_of(launch.file)
+    reads = set() if reads is None else reads
+    before = stamp_of(options.files, launch.values)
     bundle = load_manifests(
         launch.file,
         values=launch.values,
         env=load_environment(start),
         safe=launch.safe,
         lenient_templates=launch.lenient,
+        reads=reads,
     )
+    stamp = before | stamp_of(reads)
     if not bundle.events:
         raise UsageError(f"{launch.file}: there is no ArkEvent in it to serve")
     schedules = {
@@ -95,7 +113,8 @@ def read_events(options: UpOptions) -> Served:
     told = [*bundle.warnings, *(line for team in teams.values() for line in team.warnings)]
     root = find_project(start).root
     told = list(dict.fromkeys(told))
-    return Served(options, root, bundle.events, schedules, teams, told, stamp)
+    files = frozenset(options.files | reads)
+    return Served(options, root, bundle.events, schedules, teams, told, files, stamp)
 
 
 @dataclass(slots=True)

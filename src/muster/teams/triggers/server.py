@@ -175,25 +175,28 @@ class _Server:
 
     async def _follow_changes(self) -> None:
         """Read the files anew when they have changed, and rest after that."""
-        options = self._served.options
+        options, files = self._served.options, self._served.files
         seen = tried = self._served.stamp
         while True:
             await asyncio.sleep(GLANCE_SECONDS)
-            before, seen = seen, stamp_of(options.files)
+            before, seen = seen, stamp_of(files, options.launch.values)
             if seen != tried and seen == before:  # an editor may still be writing
-                tried = seen
-                await self._reload(options)
+                reads: set[Path] = set()
+                good = await self._reload(options, reads)
+                # What could not be read may be mended in any file that it names, or that was good.
+                files = self._served.files if good else self._served.files | reads
+                seen = tried = self._served.stamp if good else seen | stamp_of(reads)
 
-    async def _reload(self, options: UpOptions) -> None:
-        """Serve what the files say now; if that is not good, go on with what they said before.
-        Runs under way keep the teams they began with."""
+    async def _reload(self, options: UpOptions, reads: set[Path]) -> bool:
+        """Serve what the files say now; if that is not good (false), go on with what they said
+        before. Runs under way keep the teams they began with."""
         try:
-            served = read_events(options)
+            served = read_events(options, reads)
             tokens = tokens_of(served)
         except MusterError as error:
             told = "; ".join(str(error).splitlines())
             self._log.line("not reloaded", text=f"as before: {told}")
-            return
+            return False
         await stop_tasks(self._watching)
         self._watching.clear()
         self._log.line("reloaded", text=str(options.launch.file))
@@ -201,6 +204,7 @@ class _Server:
         self._dispatcher.use(self._loaded)
         self._retired.append(asyncio.ensure_future(old.aclose()))
         await self._serve(served, tokens)
+        return True
 
     async def let_go(self) -> None:
         """Close what was loaded, now and before. Nothing is under way any more."""
