@@ -30,7 +30,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
 
 schemas: $(VENV)/.dev
-	for name in suite targets result run report team script stdio-protocol chaos cassette; do \
+	for name in suite targets result run report comparison trend power team script stdio-protocol chaos cassette; do \
 	  $(BIN)/muster schema $$name > $(VENV)/schema || exit 1; \
 	  mv $(VENV)/schema docs/schemas/$$name.schema.json; done
 

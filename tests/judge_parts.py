@@ -54,6 +54,7 @@ def judge_with(
     expected: str | None = None,
     folder: Path | None = None,
     embedder: Any = None,
+    which_repeat: int = 0,
     **case: Any,
 ) -> tuple[Graded, CaseJudges]:
     """What the grader says of `output`, and what its judges took. One judge is the case's; a
@@ -78,6 +79,7 @@ def judge_with(
         response=ProviderResponse(output),
         expected_output=messages,
         judges=asked,
+        repeat=which_repeat,
         threshold=0.8,
     )
     found: Graded | Awaitable[Graded] = grade_all(bound, context, 0.8)

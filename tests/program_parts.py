@@ -27,15 +27,14 @@ def python_program(folder: Path, source: str, name: str = "grader.py") -> list[s
 
 
 def bound(entry: Mapping[str, Any], folder: Path, **options: Any) -> BoundGrader:
-    found = bind_graders(
-        [dict(entry)],
-        document=Document({"assertions": [dict(entry)]}, None),
-        location=("assertions",),
-        base_dir=folder,
-        project_root=folder,
-        registry=graders,
-        **options,
-    )
+    settings: dict[str, Any] = {
+        "document": Document({"assertions": [dict(entry)]}, None),
+        "location": ("assertions",),
+        "base_dir": folder,
+        "project_root": folder,
+        "registry": graders,
+    }
+    found = bind_graders([dict(entry)], **(settings | options))
     return found[0]
 
 

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from muster.capabilities import UNKNOWN
 from muster.providers.stdio import StdioProvider
 from muster.target import ResolvedTarget
 
@@ -64,12 +65,13 @@ class Children:
         path.write_text(PREAMBLE + textwrap.dedent(script), encoding="utf-8")
         return self.command([sys.executable, str(path)], **settings)
 
-    def command(self, command, **settings) -> StdioProvider:
+    def command(self, command, capabilities=UNKNOWN, **settings) -> StdioProvider:
         target = ResolvedTarget(
             name="agent",
             provider="stdio",
             config={"command": command, **settings},
             base_dir=self.folder,
+            capabilities=capabilities,
         )
         self.made.append(StdioProvider(target))
         return self.made[-1]

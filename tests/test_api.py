@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import importlib.util
+import json
 import sys
 import threading
 import types
@@ -250,6 +251,24 @@ def test_time(options: dict[str, Any], status: str, kind: str | None) -> None:
     assert [result.error_kind for result in evaluation] == ([kind] if kind else [])
 
 
+def test_exchanges_are_recorded_cached_and_traced(tmp_path: Path) -> None:
+    target = '{name: t, provider: mock, response: "2", cacheable: %s}'
+    (tmp_path / "targets.yaml").write_text(f"targets: [{target % 'true'}]")
+    kept: dict[str, Any] = {"cache": True, "cache_path": "answers", "otel": "spans.jsonl"}
+    for number in range(2):
+        found = muster.evaluate([SUM], "t", record=True, output=f"run-{number}", **kept)
+        assert (found.folder / "records.jsonl").read_text().count("\n") == 1
+        assert [result.cached for result in found] == [bool(number)]
+        assert found.warnings == []
+    assert (tmp_path / "answers").is_file()
+    assert "1+1" not in (tmp_path / "spans.jsonl").read_text()
+    muster.evaluate([SUM], "t", otel="told.jsonl", otel_content=True)
+    assert "1+1" in (tmp_path / "told.jsonl").read_text()
+    (tmp_path / "targets.yaml").write_text(f"targets: [{target % 'null'}]")
+    (told,) = muster.evaluate([SUM], "t", cache=True).warnings
+    assert told.startswith('target "t" is not cached')
+
+
 def test_an_error_is_not_passed() -> None:
     def crashes(question: str) -> str:
         raise LookupError("oh")
@@ -321,6 +340,63 @@ async def test_a_cancelled_evaluation_leaves_nothing_running() -> None:
         await task
     assert provider.under_way == 0
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# --- graders and judges that are functions --------------------------------------------------------
+
+
+def test_functions_judge_and_are_judged_by() -> None:
+    def exact(context: muster.GradeContext) -> bool:
+        return context.output == "2"
+
+    async def half(context: muster.GradeContext) -> float:
+        return 0.5
+
+    def verdict(question: str) -> str:
+        return '{"reason": "r", "score": 0.25}'
+
+    weighty = {"type": "not-python", "value": exact, "name": "inexact", "weight": 2}
+    inner = {"type": "assert-set", "name": "set", "assert": [exact, half]}
+    case = {**SUM, "assertions": [inner, {"type": "llm-rubric", "value": "It is right."}]}
+    evaluation = muster.evaluate([case], calculate, assertions=[half, weighty], judge=verdict)
+    (result,) = evaluation
+    assert {row["name"]: row["score"] for row in result.scores} == {
+        "set": 0.75,
+        "llm-rubric": 0.25,
+        "half": 0.5,
+        "inexact": 0.0,
+    }
+    assert result.judge_calls == 1
+    assert result.scores[1]["details"]["judge"]["target"] == "verdict"
+
+
+def test_what_a_suite_is_does_not_hang_on_where_its_functions_lie() -> None:
+    def hashed() -> Any:
+        def grade(context: muster.GradeContext) -> bool:
+            return True
+
+        evaluation = muster.evaluate(
+            [{**SUM, "assertions": [grade]}], calculate, assertions=[grade]
+        )
+        return json.loads((evaluation.folder / "run.json").read_text())["suites"][0]["content_hash"]
+
+    assert hashed() == hashed()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"assertions": [lambda one, two, three: 1]}, "but takes (one, two, three)"),
+        ({"assertions": [7]}, "expected a mapping with type, or a criterion as text, found 7"),
+        ({"judge": 7}, "int is no provider"),
+        ({"stop_when": "ci-width=0.1"}, "expected a mapping, such as {'ci_width': 0.04}"),
+    ],
+)
+def test_options_without_sense(tmp_path: Path, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(MusterError) as caught:
+        muster.evaluate([SUM], calculate, **options)
+    assert says in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- mistakes -------------------------------------------------------------------------------------

@@ -318,6 +318,29 @@ targets:
     assert 'target "nope" not found' in wrong.stderr
 
 
+def test_describe_a_child(tmp_path: Path) -> None:
+    """It says what it can do when it has started; the target's own word goes before that."""
+    (tmp_path / "child.py").write_text(
+        "import json, sys\n"
+        "for line in sys.stdin:\n"
+        "    id, can = json.loads(line)['id'], {'tools': True, 'images': False, 'files': False}\n"
+        "    said = {'protocol_version': 1, 'capabilities': can}\n"
+        "    print(json.dumps({'jsonrpc': '2.0', 'id': id, 'result': said}), flush=True)\n"
+    )
+    (tmp_path / "targets.yaml").write_text(
+        "targets:\n"
+        f"  - {{name: kid, provider: stdio, command: [{sys.executable}, child.py],\n"
+        "     capabilities: {files: true}}\n"
+        "  - {name: gone, provider: stdio, command: [no-such-child]}\n"
+    )
+    told = json.loads(run(tmp_path, "providers", "describe", "kid", "--json").stdout)
+    known = {name: value for name, value in told["capabilities"].items() if value is not None}
+    assert known == {"tools": True, "images": False, "files": True}
+    shown = run(tmp_path, "providers", "describe", "gone")
+    assert shown.returncode == 0
+    assert "What it says itself is not known: command not found" in shown.stdout
+
+
 def test_describe_a_project_s_own_provider(tmp_path: Path) -> None:
     (tmp_path / ".muster" / "providers").mkdir(parents=True)
     (tmp_path / ".muster" / "providers" / "own.py").write_text('''

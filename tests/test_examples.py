@@ -18,6 +18,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 TESTED_ELSEWHERE = {
     "demo": "test_demo.py",
     "http-agent": "test_http_agent_example.py",
+    "judge": "test_judge_example.py",
     "stdio": "test_stdio_example.py",
     "teams": "test_examples_teams.py",
 }

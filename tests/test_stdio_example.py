@@ -127,8 +127,9 @@ async def test_an_error_has_its_kind(provider: StdioProvider) -> None:
 
 
 async def test_long_and_strange_questions(provider: StdioProvider) -> None:
-    for question in ("", "x" * 300_000, "a\tb\\n \"c\" 'd' $HOME `e` %s\u2028"):
-        response = await provider.invoke(ProviderRequest(question=question))
+    for question in ("", "x" * 300_000, "word " * 60_000, "a\tb\\n \"c\" 'd' $HOME `e` %s\u2028"):
+        request = ProviderRequest(question=question, limits=Limits(max_seconds=10))
+        response = await provider.invoke(request)
         assert response.text.lower() == f"{question}!".lower()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muster.tasks import GRACE_SECONDS, LAST_SECONDS, end_within, stop_tasks
+from muster.tasks import GRACE_SECONDS, LAST_SECONDS, end_within, stop_tasks, surely
 from virtual_loop import virtual
 
 Work = Coroutine[Any, Any, Any]
@@ -230,3 +230,39 @@ def test_the_task_is_stopped_with_its_caller(work: Callable[[], Work], seconds: 
         return task.done()
 
     assert timed(main) == (True, seconds)
+
+
+async def test_a_cancellation_that_gets_lost_is_repeated() -> None:
+    lost = 0
+    waiting = asyncio.Event()
+
+    async def careless() -> None:
+        nonlocal lost
+        while True:
+            waiting.set()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost += 1
+                if lost == 2:
+                    raise
+
+    task = asyncio.create_task(surely(careless()))
+    await waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert lost == 2
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_what_is_awaited_surely_ends_as_it_does() -> None:
+    async def answers() -> int:
+        return 7
+
+    async def fails() -> None:
+        raise KeyError("x")
+
+    assert await surely(answers()) == 7
+    with pytest.raises(KeyError):
+        await surely(fails())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SuiteLike: TypeAlias = "str | Path | Sequence[str | Path] | Iterable[Case | Mapping[str, Any]]"
 TargetLike: TypeAlias = "str | Provider | Callable[..., Any]"
+AssertionLike: TypeAlias = "Mapping[str, Any] | str | Callable[..., Any]"
 
 
 @overload
@@ -72,8 +73,9 @@ class Evaluation:
     """A finished run. Iterating reads its results from the run's folder, in the order they came,
     as often as one likes; a large run is not held in memory."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _Run, warnings: Sequence[str] = ()) -> None:
         self._run = run
+        self._warnings = tuple(warnings)
 
     @property
     def folder(self) -> Path:
@@ -97,6 +99,12 @@ class Evaluation:
         totals = self._run.outcome.totals
         complete = self.status == "complete" and totals.count == self._run.expected
         return complete and not totals.errors and not totals.quality_failures
+
+    @property
+    def warnings(self) -> list[str]:
+        """What one should know beside the results: of the suites and targets, and what went wrong
+        that does not spoil them, such as spans that no collector took."""
+        return [*self._warnings, *self._run.trouble]
 
     def __len__(self) -> int:
         return self._run.outcome.totals.count
@@ -130,7 +138,7 @@ async def aevaluate(
     suite: SuiteLike,
     target: TargetLike | Sequence[TargetLike] = (),
     *,
-    assertions: Sequence[Mapping[str, Any]] = (),
+    assertions: Sequence[AssertionLike] = (),
     targets_file: str | Path | None = None,
     workers: int | None = None,
     repeat: int | None = None,
@@ -140,8 +148,13 @@ async def aevaluate(
     timeout: float | None = None,
     case_timeout: float | None = None,
     max_retries: int | None = None,
-    judge: str | None = None,
+    judge: TargetLike | None = None,
     stop_when: Mapping[str, Any] | None = None,
+    record: bool = False,
+    cache: bool | None = None,
+    cache_path: str | Path | None = None,
+    otel: str | Path | None = None,
+    otel_content: bool = False,
     output: str | Path | None = None,
     on_result: Callable[[CaseResult], None] | None = None,
 ) -> Evaluation:
@@ -152,7 +165,11 @@ async def aevaluate(
             suite's `tests`, or `Case` objects.
         target: the name of a target, a provider, or a plain function of the question or the
             request, sync or async; or several of these. Default: what the suite names.
-        assertions: judge every case in memory too, after its own.
+        assertions: judge every case in memory too, after its own: entries as in a suite, texts
+            for a judge, or functions of the `GradeContext`, sync or async.
+        judge: who judges where nothing else is said: as `target`, one.
+        otel: where spans go: a file, a collector's address, or `""` for the collector that
+            `OTEL_EXPORTER_OTLP_ENDPOINT` names.
         output: the folder of the run; default `.muster/results/TIME-SUITE` in the project.
         on_result: called with each result, after it is on disk.
 
@@ -168,6 +185,7 @@ async def aevaluate(
 
     paths, cases = _split(suite)
     names, given, made = _targets(target)
+    judge_name = _judge(judge, given, made)
     options = EvalOptions(
         paths=paths,
         targets=names,
@@ -180,8 +198,13 @@ async def aevaluate(
         timeout=timeout,
         case_timeout=case_timeout,
         max_retries=max_retries,
-        judge=judge,
-        stop_when=dict(stop_when) if stop_when is not None else None,
+        judge=judge_name,
+        stop_when=_rule(stop_when),
+        record=record,
+        cache=None if cache is None else "on" if cache else "off",
+        cache_path=Path(cache_path) if cache_path is not None else None,
+        otel=str(otel) if otel is not None else None,
+        otel_content=otel_content,
         output=Path(output) if output is not None else None,
     )
     suites = None
@@ -190,7 +213,8 @@ async def aevaluate(
     plan = prepare(options, suites=suites, given=given)
     try:
         observer = _Observer(on_result)
-        return Evaluation(await run(plan, observe=lambda planned, totals: observer))
+        ended = await run(plan, observe=lambda planned, totals: observer)
+        return Evaluation(ended, plan.warnings)
     finally:
         await plan.aclose()
         for provider in made:
@@ -201,7 +225,7 @@ def evaluate(
     suite: SuiteLike,
     target: TargetLike | Sequence[TargetLike] = (),
     *,
-    assertions: Sequence[Mapping[str, Any]] = (),
+    assertions: Sequence[AssertionLike] = (),
     targets_file: str | Path | None = None,
     workers: int | None = None,
     repeat: int | None = None,
@@ -211,8 +235,13 @@ def evaluate(
     timeout: float | None = None,
     case_timeout: float | None = None,
     max_retries: int | None = None,
-    judge: str | None = None,
+    judge: TargetLike | None = None,
     stop_when: Mapping[str, Any] | None = None,
+    record: bool = False,
+    cache: bool | None = None,
+    cache_path: str | Path | None = None,
+    otel: str | Path | None = None,
+    otel_content: bool = False,
     output: str | Path | None = None,
     on_result: Callable[[CaseResult], None] | None = None,
 ) -> Evaluation:
@@ -233,6 +262,11 @@ def evaluate(
         max_retries=max_retries,
         judge=judge,
         stop_when=stop_when,
+        record=record,
+        cache=cache,
+        cache_path=cache_path,
+        otel=otel,
+        otel_content=otel_content,
         output=output,
         on_result=on_result,
     )
@@ -282,13 +316,45 @@ def _targets(
         if isinstance(item, str):
             names.append(item)
             continue
-        base = getattr(item, "target_name", None) or getattr(item, "__name__", None)
-        base = base or type(item).__name__
-        name, number = base, 2
-        while name in names:
-            name, number = f"{base}-{number}", number + 1
+        name = _free_name(item, names)
         names.append(name)
         given[name] = as_provider(item, name=name)
         if not hasattr(item, "aclose"):
             made.append(given[name])
     return tuple(names), given, made
+
+
+def _free_name(item: Any, taken: Collection[str]) -> str:
+    base = getattr(item, "target_name", None) or getattr(item, "__name__", None)
+    name = base = base or type(item).__name__
+    number = 2
+    while name in taken:
+        name, number = f"{base}-{number}", number + 1
+    return str(name)
+
+
+def _judge(
+    judge: TargetLike | None, given: dict[str, Provider], made: list[Provider]
+) -> str | None:
+    """The judge's name; one that is an object is added to what is `given`."""
+    from muster.providers.create import as_provider
+
+    if judge is None or isinstance(judge, str):
+        return judge
+    name = _free_name(judge, given)
+    given[name] = as_provider(judge, name=name)
+    if not hasattr(judge, "aclose"):
+        made.append(given[name])
+    return name
+
+
+def _rule(stop_when: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if stop_when is None:
+        return None
+    from muster.errors import UsageError
+
+    if not isinstance(stop_when, Mapping):
+        raise UsageError(
+            f"stop_when: expected a mapping, such as {{'ci_width': 0.04}}, found {stop_when!r}"
+        )
+    return dict(stop_when)

@@ -1,6 +1,7 @@
 """Mistakes that a person can mend: each names the place, what was found, and the way out.
 
     MusterError                what the command line prints without a traceback (exit code 2)
+    ├── RunBroken              what a run needs has failed after it began (exit code 1)
     ├── UsageError             a wrong option, name or combination
     └── ConfigError            one or more problems in files that users write
 
@@ -14,13 +15,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ("ConfigError", "MusterError", "Problem", "UsageError", "field_path", "nearest")
+__all__ = (
+    "ConfigError",
+    "MusterError",
+    "Problem",
+    "RunBroken",
+    "UsageError",
+    "field_path",
+    "nearest",
+)
 
 
 class MusterError(Exception):
     """A mistake a user can mend. `exit_code` is what the process ends with."""
 
     exit_code = 2
+
+
+class RunBroken(MusterError):
+    """Something failed that a run cannot go on without, after it had begun."""
+
+    exit_code = 1
 
 
 class UsageError(MusterError):

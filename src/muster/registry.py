@@ -61,8 +61,12 @@ class Registry(Generic[F]):
         builtins: Mapping[str, str] | None = None,
         aliases: Mapping[str, str] | None = None,
         group: str | None = None,
+        of_plain_file: str | None = None,
     ) -> None:
+        """`of_plain_file` names a function that makes a factory of a project file's module which
+        registers nothing (`None` if it cannot be one); it is then called as the file is."""
         self.noun = noun
+        self._of_plain_file = of_plain_file
         self.group = group or f"{noun}s"
         self._builtins = dict(builtins or {})
         self._aliases = dict(aliases or {})
@@ -109,7 +113,11 @@ class Registry(Generic[F]):
         run.
         """
         scoped: Registry[F] = Registry(
-            self.noun, builtins=self._builtins, aliases=self._aliases, group=self.group
+            self.noun,
+            builtins=self._builtins,
+            aliases=self._aliases,
+            group=self.group,
+            of_plain_file=self._of_plain_file,
         )
         scoped._code = self._code
         scoped.safe = safe
@@ -200,20 +208,29 @@ class Registry(Generic[F]):
         loading = _Loading(self, scoped, path)
         token = _loading.set(loading)
         try:
-            import_file(path, name=f"_muster_{self.group}_{digest}_{path.stem}")
+            module = import_file(path, name=f"_muster_{self.group}_{digest}_{path.stem}")
         except CodeError as error:
             scoped.failures.append(str(error))
             return
         finally:
             _loading.reset(token)
         if not loading.received:
-            scoped.failures.append(
-                f'{path}: registers no {self.noun}; it should call muster.register("name", factory)'
-            )
+            plain = None
+            if self._of_plain_file is not None:
+                plain = load_object(self._of_plain_file)(module)
+            if plain is not None:
+                loading.received[path.stem] = plain
+            else:
+                scoped.failures.append(self._nothing_in(path))
         for name, factory in loading.received.items():
             taken = scoped._project.get(name)
             if taken is None or Path(taken[1]).parent == path.parent:  # else a nearer folder has it
                 scoped._project[name] = (factory, str(path))
+
+    def _nothing_in(self, path: Path) -> str:
+        call = "register_grader" if self.group == "graders" else "register"
+        text = f'{path}: registers no {self.noun}; it should call muster.{call}("name", factory)'
+        return text if self._of_plain_file is None else f"{text}, or define a function `grade`"
 
     def _find(self, name: str, search: Path | None) -> tuple[F, Entry]:
         for table, source in ((self._code, "code"), (self._project, "project")):

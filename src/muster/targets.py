@@ -127,9 +127,16 @@ class Layers(Protocol):
         ...
 
     def whole(
-        self, provider: Provider, target: ResolvedTarget, capabilities: Capabilities, /
+        self,
+        provider: Provider,
+        target: ResolvedTarget,
+        capabilities: Capabilities,
+        /,
+        *,
+        builtin: bool,
     ) -> Provider:
-        """`provider`, outermost: each call of it is one question."""
+        """`provider`, outermost: each call of it is one question. `builtin`: its kind is ours, not
+        what somebody has put in its place."""
         ...
 
 
@@ -185,7 +192,8 @@ class TargetPool:
             provider = Fallback(chain)
         capabilities = self._capabilities(name)
         if self._layers is not None:
-            provider = self._layers.whole(provider, target, capabilities)
+            builtin = self._registry.is_builtin(target.provider)
+            provider = self._layers.whole(provider, target, capabilities, builtin=builtin)
         opened = self._open[name] = OpenTarget(name, target, provider, target.workers, capabilities)
         return opened
 

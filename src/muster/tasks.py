@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
 
-__all__ = ("GRACE_SECONDS", "LAST_SECONDS", "end_within", "stop_tasks")
+__all__ = ("GRACE_SECONDS", "LAST_SECONDS", "end_within", "stop_tasks", "surely")
+
+T = TypeVar("T")
 
 GRACE_SECONDS = 5.0
 """How long a task that was cancelled may take to clean up."""
 
 LAST_SECONDS = 0.1
 """How long it may take when it was cancelled a second time."""
+
+AGAIN_SECONDS = 0.1
+TRIES = 5
+"""How often a cancellation that was lost is repeated, and after which time."""
 
 
 async def end_within(
@@ -42,6 +49,25 @@ async def end_within(
         return True
     await stop_tasks((task,), grace=grace)
     return False
+
+
+async def surely(work: Coroutine[Any, Any, T]) -> T:
+    """Await somebody else's code which now and then loses its cancellation and goes on: it runs in
+    a task of its own, which is cancelled until it has ended."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_look_at)
+        for _ in range(TRIES):
+            if task.done():
+                break
+            task.cancel()
+            with suppress(asyncio.CancelledError):  # of the caller, once more: it is under way
+                await asyncio.wait((task,), timeout=AGAIN_SECONDS)
+        else:
+            await stop_tasks((task,), grace=LAST_SECONDS)
+        raise
 
 
 async def stop_tasks(tasks: Collection[asyncio.Task[Any]], *, grace: float = GRACE_SECONDS) -> None:

@@ -94,6 +94,21 @@ def test_a_status_that_no_service_sent() -> None:
     )
 
 
+def test_a_4xx_that_no_service_sent_is_a_setting() -> None:
+    unknown = APIError("no such vendor", status_code=400)
+    error = as_provider_error(unknown, "me", invented=BadProviderOutput)
+    assert (type(error), error.retryable) == (BadRequest, False)
+
+
+def test_an_object_of_another_event_loop_is_told() -> None:
+    error = as_provider_error(
+        raised_from(ConnectionError("Connection error."), RuntimeError("Event loop is closed")),
+        "me",
+    )
+    assert (type(error), error.retryable) == (ProviderFailed, False)
+    assert "name a function that makes the object anew (Event loop is closed)" in str(error)
+
+
 def test_our_own_errors_pass() -> None:
     own = RateLimited("slow")
     assert as_provider_error(raised_from(Exception("x"), own), "me") is own

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from muster_project import Project
+
+from muster.evals.schemas import schema_of
 
 
 def suite(project: Project, cases: int = 60) -> None:
@@ -80,18 +83,30 @@ def test_targets_of_one_run(project: Project) -> None:
     assert "24 wins, 0 losses, 36 ties" in ended.out
     assert "McNemar, exact: 24 passed for a alone, 0 for b alone, p = 1.2e-07" in ended.out
     assert "better: the interval of the difference lies above 0" in ended.out
+    sure = project.run("compare", "run", "strong", "weak", "--confidence", "0.999").out
+    assert (sure.count("99.9 % interval"), "95 %" in sure) == (3, False)
     data = project.run("compare", "run", "--targets", "weak", "strong", "--json").json()
     (found,) = data["comparisons"]
     assert (found["wins"], found["losses"], found["verdict"]) == (0, 24, "worse")
     assert found["difference"]["value"] == pytest.approx(-0.4)
     assert found["gain"]["value"] == pytest.approx(-0.4 / 0.1)
     assert data["comparisons"][0]["duration_ms"]["cases"] == 60
+    assert (data["schema_version"], data["gate"]) == (1, None)
+    Draft202012Validator(schema_of("comparison")).validate(data)
     worse = project.run("compare", "run", "--targets", "weak", "strong", "--fail-if", "worse")
     assert worse.code == 1
     assert "gate failed (--fail-if worse, margin 0, 0.95 intervals)" in worse.out
     arguments = ("compare", "run", "--targets", "weak", "strong", "--fail-if", "worse")
     assert project.run(*arguments, "--margin", "0.6").code == 0
     assert project.run("compare", "run", "-t", "weak", "-t", "nobody").code == 2
+    # A name that is no run is a target: of the run that is named, or of the latest.
+    assert "24 wins, 0 losses" in project.run("compare", "run", "strong", "weak").out
+    assert 'no run "strong"' in project.run("compare", "strong", "weak").err
+    assert project.run("eval", "yes.eval.yaml", "-q", "--no-gate", "-t", "weak").code == 0
+    ended = project.run("compare", "weak", "strong")
+    assert ended.code == 2
+    assert 'no run "strong": it is no folder or file' in ended.err
+    assert "no target of" in ended.err
 
 
 def test_a_loss_that_is_noise_passes_and_says_so(project: Project) -> None:
@@ -119,11 +134,11 @@ def test_a_torn_line_and_errors_are_told_of(project: Project) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     ended = project.run("compare", "new", "old")
     assert ended.code == 0
-    assert "results.jsonl:5: the last line is torn, and left out" in ended.out
+    assert "results.jsonl: 1 line that cannot be read, and not counted (line 5)" in ended.out
     assert "2 only in old: e, f" in ended.out
     assert "1 execution error in new: b" in ended.out
     assert "new against old: 3 cases" in ended.out
-    path.write_bytes(b"{torn\n" + path.read_bytes())
+    path.write_bytes(b"{torn\n")
     broken = project.run("compare", "new", "old")
     assert (broken.code, "results.jsonl:1: not a result" in broken.err) == (2, True)
 
@@ -141,6 +156,7 @@ def test_one_case_says_what_it_can(project: Project) -> None:
     trend = project.run("trend", "old", "new")
     assert trend.code == 0
     assert "slope +1.0000 a run" in trend.out
+    assert "left out" not in trend.out
 
 
 def test_several_runs_are_adjusted_for_their_number(project: Project) -> None:
@@ -188,7 +204,10 @@ def test_the_trend_of_the_last_runs(project: Project) -> None:
     assert "degrading" in ended.out
     assert "s on t: 120 cases that have a score in every run" in ended.out
     assert project.run("trend", "--fail-if", "degrading").code == 1
-    (found,) = project.run("trend", "--json").json()["trends"]
+    data = project.run("trend", "--json").json()
+    Draft202012Validator(schema_of("trend")).validate(data)
+    (found,) = data["trends"]
+    assert found["direction"] == "degrading"
     assert len(found["points"]) == 4
     assert found["slope"]["low"] < -0.1 < found["slope"]["high"]
     nothing = project.run("trend", "--suite", "other")
@@ -199,6 +218,7 @@ def test_power_of_a_run_with_repeats(project: Project) -> None:
     suite(project)
     measured(project, "run", "--target", "strong", "--target", "weak", "--repeat", "2")
     data = project.run("power", "run", "--difference", "0.1", "--target", "strong", "--json").json()
+    Draft202012Validator(schema_of("power")).validate(data)
     assert (data["cases"], data["repeats"], data["within"], data["paired"]) == (60, 2, 0, False)
     # Two targets that fail one in ten, each by itself: a variance of 2 x 0.09 x 60/59.
     assert data["variance"] == pytest.approx(2 * 0.09 * 60 / 59)

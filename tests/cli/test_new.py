@@ -180,6 +180,7 @@ def install(project: Project, folder: Path, python: Path) -> None:
         (("provider", "my_plain"), 6),
         (("grader", "short-enough"), 4),
         (("tool", "clock"), 4),
+        (("team", "duo"), 3),
     ],
 )
 def test_a_package(project: Project, python: Path, arguments: tuple[str, ...], passed: int) -> None:
@@ -217,6 +218,14 @@ def test_a_package(project: Project, python: Path, arguments: tuple[str, ...], p
         found = re.search(r"^(\d+) passed, \d+ skipped", checked, re.MULTILINE)
         assert found, checked
         assert int(found[1]) > 25
+    if kind == "team":
+        listed = tool(project, elsewhere, "muster", "providers", python=python)
+        assert re.search(r"^duo +package +muster_duo:create$", listed, re.MULTILINE)
+        (elsewhere / "targets.yaml").write_text(
+            "targets: [{name: both, provider: duo, provider_for_all: mock}]\n"
+        )
+        said = tool(project, elsewhere, "muster", "targets", "check", "both", python=python)
+        assert said.startswith("ok    both")
     if arguments == ("provider", "my_plain"):
         said = tool(project, elsewhere, "muster", "targets", "check", name, python=python)
         assert said.startswith(f"ok    {name}")
@@ -243,6 +252,9 @@ def test_a_package(project: Project, python: Path, arguments: tuple[str, ...], p
         (("suite", ""), '"" cannot name a suite'),
         (("provider", "é" * 5000), "at most 40 characters"),
         (("tool", "class"), "it is a word of Python's"),
+        (("tool", "class", "--package"), "it is a word of Python's"),
+        (("team", "openai", "--package"), '"openai" is a built-in provider'),
+        (("suite", "mine", "--package"), "a suite is a file and needs no package"),
         (("tool", "click"), "its file would hide the module click"),
         (("tool", "json"), "its file would hide the module json"),
     ],

@@ -132,6 +132,16 @@ def test_content_only_when_asked_for(sums: Project) -> None:
     ]
 
 
+def test_output_messages_say_why_they_ended(sums: Project) -> None:
+    said = [{"role": "assistant", "tool_calls": [{"tool": "Read"}]}, {"role": "assistant"}]
+    sums.write("said.json", json.dumps({"output": said, "finish_reason": "length"}))
+    sums.write("targets.yaml", "targets: [{name: agent, provider: cli, command: cat said.json}]")
+    text = traced(sums, "--otel-content", "--target", "agent", "--test-id", "shaky")
+    (asked,) = (span for span in spans_in(text) if span["name"] == "invoke_agent agent")
+    said = json.loads(attributes(asked)["gen_ai.output.messages"])
+    assert [row["finish_reason"] for row in said] == ["tool_call", "length"]
+
+
 def test_tool_calls_of_an_agent(sums: Project) -> None:
     text = traced(sums, "--target", "agent", "--test-id", "shaky")
     tools = {s["name"]: s for s in spans_in(text) if s["name"].startswith("execute_tool")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -178,3 +179,14 @@ def test_what_a_target_says_is_no_markup(project: Project, text: str) -> None:
         assert text in ended.out
     assert "\x1b" not in ended.out
     assert "\x1b[31m" not in seen
+
+
+def test_ids_drive_no_terminal(project: Project) -> None:
+    row = {"id": "a\x1b[2J\u202eb", "input": "x", "assert": [{"type": "equals", "value": "no"}]}
+    project.write("odd.jsonl", json.dumps(row))
+    project.write("odd.eval.yaml", "{name: odd, target: echo, tests: 'file://odd.jsonl'}")
+    ended = project.eval("odd.eval.yaml", "--verbose")
+    assert ended.code == 1
+    for text in (ended.out, ended.err):
+        assert r"a\x1b[2J\u202eb" in text
+        assert not {"\x1b", "\u202e"} & set(text)

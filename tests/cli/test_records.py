@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -199,6 +200,22 @@ def test_what_asks_something_else_by_now_is_left_out(sums: Project) -> None:
     assert sums.record("again")["planned"] == 2
 
 
+def test_answers_about_what_a_file_held_then_are_left_out(sums: Project) -> None:
+    for name in ("same", "other"):
+        sums.write(f"{name}.txt", name)
+    asks = "input: [{role: user, content: [{type: file, value: NAME.txt}, {type: text, value: x}]}]"
+    tests = "\n".join(
+        f"  - {{id: {name}, {asks.replace('NAME', name)}}}" for name in ("same", "other")
+    )
+    suite = f"name: sums\ntarget: echo\nassertions: [{{type: equals, value: x}}]\ntests:\n{tests}\n"
+    sums.write("sums.eval.yaml", suite)
+    run(sums, "--record")
+    sums.write("other.txt", "changed")
+    text = graded(sums)
+    assert "left out: 1 results: the test asks something else by now" in text
+    assert set(sums.by_id("again")) == {"same"}
+
+
 def test_repeats_that_are_not_there_are_not_made_up(sums: Project) -> None:
     run(sums, "--repeat", "3", "--test-id", "sum")
     path = sums.root / "run" / "results.jsonl"
@@ -226,7 +243,9 @@ def test_a_target_may_judge_its_own_recorded_answers(sums: Project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("grade", "nowhere"), "no run.json there"),
+        (("grade", "nowhere"), 'no run "nowhere"'),
+        (("grade", "."), "no run.json there"),
+        (("grade", "run", "--resume"), "name it with --output DIR"),
         (("grade", "run", "--target", "other"), 'no result of a target "other" (found: calc)'),
         (("eval", "--resume", "again"), "muster grade"),
     ],
@@ -237,6 +256,40 @@ def test_bad_usage(sums: Project, arguments: tuple[str, ...], told: str) -> None
     ended = sums.run(*arguments)
     assert ended.code == 2
     assert told in ended.err
+
+
+def test_a_budget_holds_what_judges_cost_and_the_rest_is_gone_on_with(sums: Project) -> None:
+    tests = ", ".join(
+        f"{{id: t{n}, input: 'q {n}', assert: [{{type: llm-grader, criteria: Good}}]}}"
+        for n in range(6)
+    )
+    sums.write("sums.eval.yaml", f"name: sums\ntarget: calc\ntests: [{tests}]\n")
+    sums.write(
+        "targets.yaml",
+        """
+        targets:
+          - {name: calc, provider: mock, default: {text: "42", cost_usd: 5}}
+          - name: judge
+            provider: mock
+            default: {text: '{"pass": true, "score": 0.9, "reason": "so"}', cost_usd: 0.25}
+        """,
+    )
+    ended = sums.eval("sums.eval.yaml", "--judge", "judge", "-w", "1")
+    assert ended.code == 0, ended.text
+    kept = sums.root / ".muster/results"
+    kept.mkdir(parents=True, exist_ok=True)
+    shutil.move(sums.root / "run", kept / "20260101-sums")
+    again = ("grade", "latest", "--judge", "judge", "-w", "1", "-o", "again")
+    ended = sums.run(*again, "--budget-usd", "0.5")
+    assert ended.code == 4, ended.text
+    assert len(sums.rows("again")) == 2
+    assert "muster grade latest --output again --resume" in ended.err
+    ended = sums.run(*again, "--resume", "--report", "csv=all.csv")
+    assert ended.code == 0, ended.text
+    rows = sums.rows("again")
+    assert sorted(row["test_id"] for row in rows) == [f"t{n}" for n in range(6)]
+    assert {(row["cost_usd"], row["judge_cost_usd"]) for row in rows} == {(5.0, 0.25)}
+    assert (sums.root / "all.csv").read_text().count("\n") == 7
 
 
 def test_a_replay_target_answers_with_the_records(sums: Project) -> None:

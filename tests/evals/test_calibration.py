@@ -1,14 +1,18 @@
 """The engine's scores beside AgentV's, for the same suites.
 
-`agentv` is what its rules give: the weighted mean of the scores, 0 when a required grader is below
+`agentv` is what AgentV gives: the weighted mean of the scores, 0 when a required grader is below
 its bar, a threshold of 0.8, and what each of its graders counts. Where `differs` says why, the
-score there is a defect of AgentV's; docs/from-agentv.md lists each of these.
+score there is a defect of AgentV's; docs/from-agentv.md lists each of these. Where the variable
+MUSTER_AGENTV names the command of a version 4, it is run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -279,3 +283,71 @@ def test_each_difference_is_in_the_manual() -> None:
     listed = page.read_text(encoding="utf-8")
     for row in ROWS:
         assert row.differs is None or row.differs in listed, row.name
+
+
+# --- AgentV itself --------------------------------------------------------------------------------
+
+OF_5 = ("assert-set", "trajectory:", "not-trajectory:")
+"""Graders that version 4 does not have."""
+
+ENDS_IT = "a program that crashes"
+"""Version 4 may end with it, by a broken pipe."""
+
+
+def as_suite(row: Row, name: str, folder: Path) -> None:
+    """The row as a suite of version 4 with targets of its own."""
+    calls = [
+        {"tool": call} if isinstance(call, str)
+        else {"tool": call[0], "input": call[1]} if isinstance(call, tuple)
+        else {"tool": call.tool, "duration_ms": call.duration_ms}
+        for call in row.calls
+    ]  # fmt: skip
+    output: list[dict[str, Any]] = [{"role": "assistant", "content": row.output}]
+    if calls:
+        output.insert(0, {"role": "assistant", "content": "", "tool_calls": calls})
+    answer = folder / f"{name}.json"
+    answer.write_text(json.dumps({"output": output}))
+    graders_of_4 = [
+        given | {"aggregator": {"type": given["aggregator"]}}
+        if isinstance(given, dict) and isinstance(given.get("aggregator"), str)
+        else given
+        for given in row.graders
+    ]
+    test = {"id": name, "criteria": "Good.", "input": "?", "assertions": graders_of_4}
+    if row.expected is not None:
+        test["expected_output"] = row.expected
+    suite = {"name": name, "execution": {"target": name}, "tests": [test]}
+    # JSON is YAML.
+    (folder / f"{name}.eval.yaml").write_text(json.dumps(suite))
+
+
+@pytest.mark.skipif(not os.environ.get("MUSTER_AGENTV"), reason="MUSTER_AGENTV names no command")
+def test_agentv_gives_these_scores(tmp_path: Path) -> None:
+    rows = {
+        f"row-{at}": row
+        for at, row in enumerate(ROWS)
+        if row.name != ENDS_IT
+        and not any(f'"type": "{kind}' in json.dumps(row.graders) for kind in OF_5)
+    }
+    targets: list[dict[str, Any]] = []
+    for name, row in rows.items():
+        as_suite(row, name, tmp_path)
+        command = f"cp {tmp_path / name}.json {{OUTPUT_FILE}}"
+        judge = f"judge-{name}"
+        targets.append(
+            {"name": name, "provider": "cli", "command": command, "grader_target": judge}
+        )
+        targets.append({"name": judge, "provider": "mock", "response": json.dumps(row.judge)})
+    (tmp_path / "targets.yaml").write_text(json.dumps({"targets": targets}))
+    (tmp_path / ".git").mkdir()
+    agentv = shutil.which(os.environ["MUSTER_AGENTV"])
+    assert agentv is not None
+    ran = subprocess.run(
+        [agentv, "eval", "*.eval.yaml", "--output", "out"],
+        cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    index = tmp_path / "out" / "index.jsonl"
+    assert index.exists(), ran.stderr[-2000:]
+    found = {row["test_id"]: row["score"] for row in map(json.loads, index.open())}
+    assert found == {name: pytest.approx(row.agentv, abs=1e-12) for name, row in rows.items()}

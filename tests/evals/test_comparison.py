@@ -63,10 +63,10 @@ def test_what_cannot_be_compared_is_named_and_no_zero() -> None:
     b = of("old", {"both": 0.0, "broke": 1.0, "down": None, "b only": 1.0})
     found = compare(a, b)
     assert (found.cases, found.wins, found.losses) == (1, 1, 0)
-    assert [key[1] for key in found.only_a] == ["a only"]
-    assert [key[1] for key in found.only_b] == ["b only"]
-    assert [key[1] for key in found.errored_a] == ["broke"]
-    assert [key[1] for key in found.errored_b] == ["down"]
+    assert [case.test_id for case in found.only_a] == ["a only"]
+    assert [case.test_id for case in found.only_b] == ["b only"]
+    assert [case.test_id for case in found.errored_a] == ["broke"]
+    assert [case.test_id for case in found.errored_b] == ["down"]
     assert (found.error_results_a, found.error_results_b) == (1, 1)
     assert found.difference.interval is None
     assert found.verdict == "unknown"
@@ -179,8 +179,12 @@ def test_targets_of_one_run() -> None:
 
 def test_several_runs() -> None:
     one, two = of_targets("one", "a", "b"), of_targets("two", "b", "c")
-    assert chosen([one, two]) == [("one:b", "two:b")]
     assert chosen([one, two], ["a", "c"]) == [("one:a", "two:c")]
+    assert chosen([one, two], ["b"]) == [("one:b", "two:b")]
+    assert one.notes == two.notes == []
+    assert chosen([one, two]) == [("one:b", "two:b")]
+    assert one.notes == ["only one has the target a: not compared"]
+    assert two.notes == ["only two has the target c: not compared"]
     assert chosen([of_targets("n", "x"), of_targets("m", "y")]) == [("n:x", "m:y")]
     assert chosen([of_targets("n", "x"), of_targets("m", "x")]) == [("n", "m")]
     three = of_targets("three", "b")
@@ -302,6 +306,28 @@ def test_a_trend_looks_at_cases_that_every_run_has() -> None:
         trend_of(runs[:1], "t")
     with pytest.raises(UsageError, match="no case has a score in all 2 runs"):
         trend_of([runs[0], of("3", {"c": 1.0}).run], "t")
+
+
+def test_a_trend_over_runs_that_name_the_suite_otherwise() -> None:
+    runs = [
+        a_run(path, *(result(name, score, eval_path=path) for name, score in scores.items()))
+        for path, scores in (
+            ("here/s.eval.yaml", {"a": 1.0, "b": 0.0}),
+            ("s.eval.yaml", {"a": 0.5, "b": 0.5}),
+        )
+    ]
+    found = trend_of(runs, "t", ["s.eval.yaml", "s"])
+    assert (found.cases, found.slope.value) == (2, 0.0)
+    assert found.notes == ["cases are matched by the suites' names, not their files"]
+
+
+def test_what_stopped_early_is_said_to_be_too_sure() -> None:
+    a, b = against([1.0, 0.5], [0.0, 0.25])
+    a.run.early["t"] = "new: t stopped early"
+    assert compare(a, b).notes == ["new: t stopped early"]
+    assert trend_of([b.run, a.run], "t").notes == ["new: t stopped early"]
+    a.run.early = {"another": "another stopped early"}
+    assert compare(a, b).notes == []
 
 
 # --- planning -------------------------------------------------------------------------------------

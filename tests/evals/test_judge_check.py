@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from eval_parts import make_result
+from muster.cli.main import main
 from muster.errors import ConfigError, MusterError, UsageError
 from muster.evals.evaluation import run
 from muster.evals.judge_check import JudgeOptions, check_judge
@@ -65,12 +66,16 @@ def labelled(passes: int, false_fails: int, false_passes: int, fails: int) -> li
 
 
 def check(
-    folder: Path, rows: list[dict[str, Any]], judge: str = "judge", criteria: str | None = "C"
+    folder: Path,
+    rows: list[dict[str, Any]],
+    judge: str = "judge",
+    criteria: str | None = "C",
+    **bounds: Any,
 ) -> list[dict[str, Any]]:
     (folder / "targets.yaml").write_text(TARGETS)
     path = folder / "labels.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    desk = Desk(folder)
+    desk = Desk(folder, **bounds)
 
     async def work() -> list[dict[str, Any]]:
         options = JudgeOptions(judge=judge, criteria=criteria)
@@ -102,6 +107,22 @@ def test_the_planted_kappa_is_found(tmp_path: Path) -> None:
     assert record["judge_cost_usd"] == 15.0
 
 
+def test_what_it_said_of_each_is_written(tmp_path: Path) -> None:
+    (tmp_path / "targets.yaml").write_text(TARGETS)
+    rows = [*labelled(1, 0, 1, 0), {"id": "e", "input": "q", "output": "SAYS-PROSE", "label": 1}]
+    (tmp_path / "l.json").write_text(json.dumps(rows))
+    out = tmp_path / "rows.jsonl"
+    command = ["judge", "check", str(tmp_path / "l.json"), "--judge", "judge", "--criteria", "C"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--no-store", "--output", str(out)])
+    assert ended.value.code == 1  # one had no verdict
+    told = {row["id"]: row for row in map(json.loads, out.read_text().splitlines())}
+    good, bad, broken = (told[name] for name in ("pass-SAYS-PASS-0", "fail-SAYS-PASS-0", "e"))
+    assert (good["label"], good["score"], good["passed"], good["agrees"]) == (1, 0.9, True, True)
+    assert (bad["label"], bad["passed"], bad["agrees"], bad["reason"]) == (0, True, False, "marked")
+    assert "prose without a JSON object" in broken["error"]
+
+
 def test_a_judge_without_verdicts_is_an_error_and_no_zero(tmp_path: Path) -> None:
     odd = {"id": "odd", "input": "q", "output": "SAYS-PROSE", "label": "pass"}
     rows = [*labelled(2, 0, 0, 2), odd]
@@ -112,6 +133,24 @@ def test_a_judge_without_verdicts_is_an_error_and_no_zero(tmp_path: Path) -> Non
     assert "it is prose" in record["error_examples"][0]["error"]
     with pytest.raises(MusterError, match="the judge gave no verdict"):
         check(tmp_path, rows[-1:])
+
+
+@pytest.mark.parametrize(("bounds", "calls"), [({"max_calls": 3}, 3), ({"budget_usd": 2.0}, 4)])
+def test_bounds_are_held_before_each_call(
+    tmp_path: Path, bounds: dict[str, Any], calls: int
+) -> None:
+    """Each call costs $0.5. What was not asked is no error, and a part is not kept."""
+    (record,) = check(tmp_path, labelled(10, 0, 0, 0), **bounds)
+    assert record["judge_calls"] == record["judged"] == calls
+    assert (record["errors"], record["not_asked"]) == (0, 10 - calls)
+    assert record["judge_cost_usd"] == calls * 0.5
+    assert not (tmp_path / ".muster").exists()
+
+
+def test_a_pair_half_asked_is_not_asked(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "input": "q", "a": "x", "b": "y", "label": "a"} for n in range(3)]
+    (record,) = check(tmp_path, rows, judge="first", max_calls=3, workers=1)
+    assert (record["judged"], record["errors"], record["not_asked"]) == (1, 0, 2)
 
 
 def test_the_planted_bias_by_length_is_found(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from muster.evals.baseline import find_baseline, list_baselines, set_baseline
 from muster.evals.results import ResultsWriter, write_run
 from muster.evals.scored import Scored, ScoredRun, find_run, read_scored
 
+FOREIGN = Path(__file__).parent / "foreign"
+
 
 def written(folder: Path, *results: Any, **record: Any) -> Path:
     folder.mkdir(parents=True)
@@ -59,6 +61,21 @@ def test_a_run_of_ours(tmp_path: Path) -> None:
     assert read_scored(folder / "results.jsonl").results == run.results
 
 
+def test_a_run_that_stopped_early(tmp_path: Path) -> None:
+    width = {"targets": ["a"], "stopped": True, "interval": [0.21, 0.34], "p_value": None}
+    pair = {"targets": ["b", "c"], "stopped": True, "interval": None, "p_value": 0.0381}
+    went_on = {"targets": ["d"], "stopped": False, "interval": [0.1, 0.9], "p_value": None}
+    record = {"run_id": "r", "status": "complete", "stopping": [width, pair, went_on]}
+    run = read_scored(written(tmp_path / "run", make_result("x"), **record))
+    assert run.notes == []
+    assert sorted(run.early) == ["a", "b", "c"]
+    assert run.early["a"].startswith("r: a stopped early")
+    assert run.early["a"].endswith("Valid whenever one stops: the mean is in [0.2100, 0.3400]")
+    assert run.early["c"].endswith("Valid whenever one stops: p = 0.038")
+    set_baseline(run, "main", tmp_path)
+    assert find_baseline("main", tmp_path).early == run.early
+
+
 def test_a_torn_last_line_is_left_out_and_told_of(tmp_path: Path) -> None:
     folder = written(tmp_path / "run", make_result("a"), make_result("b"))
     path = folder / "results.jsonl"
@@ -66,16 +83,22 @@ def test_a_torn_last_line_is_left_out_and_told_of(tmp_path: Path) -> None:
     path.write_bytes(whole[:-40])
     run = read_scored(folder)
     assert [result.test_id for result in run.results] == ["a"]
-    assert run.notes == [f"{path}:2: the last line is torn, and left out"]
+    told = "1 line that cannot be read, and not counted (line 2): torn, or no result"
+    assert run.notes == [f"{path}: {told}"]
     path.write_bytes(whole.rstrip(b"\n"))  # all there, but for the line's end
     assert len(read_scored(folder).results) == 2
 
 
 @pytest.mark.parametrize("bad", ["{torn\n", "[]\n", '{"test_id": 5}\n', "\xff\n"])
-def test_a_broken_line_in_the_middle_is_an_error(tmp_path: Path, bad: str) -> None:
+def test_a_broken_line_is_left_out_unless_all_are(tmp_path: Path, bad: str) -> None:
     folder = written(tmp_path / "run", make_result("a"))
     path = folder / "results.jsonl"
-    path.write_bytes(bad.encode("latin-1") + path.read_bytes())
+    path.write_bytes(bad.encode("latin-1") * 2 + path.read_bytes())
+    run = read_scored(folder)
+    assert len(run.results) == 1
+    told = "2 lines that cannot be read, and not counted (line 1, 2): torn, or no result"
+    assert run.notes == [f"{path}: {told}"]
+    path.write_bytes(bad.encode("latin-1"))
     with pytest.raises(UsageError, match=r"results\.jsonl:1: not a result"):
         read_scored(folder)
 
@@ -191,6 +214,41 @@ def test_agentv_4(tmp_path: Path) -> None:
     assert read_scored(tmp_path / "run/index.jsonl").results == run.results
 
 
+def test_what_agentv_writes() -> None:
+    """Version 4.42.4: what its rows call `eval_path` is a copy of the suite, one for each test."""
+    run = read_scored(FOREIGN / "agentv")
+    common = {"suite": "small", "target": "t", "eval_path": "s.eval.yaml"}
+    answered: dict[str, Any] = {"cost_usd": 0.002, "duration_ms": 12.0, **common}
+    good, half, boom = run.results
+    assert good == Scored(test_id="good", execution_status="ok", score=1.0, **answered)
+    assert half == Scored(
+        test_id="half", execution_status="quality_failure", score=0.5, cluster="k", **answered
+    )
+    assert boom == Scored(
+        test_id="boom", execution_status="execution_error", score=None,
+        error_kind="provider_error", **common,
+    )  # fmt: skip
+
+
+def test_an_agentv_row_that_tells_its_copy_alone(tmp_path: Path) -> None:
+    copied = {"eval_path": "demo/greet/task/EVAL.yaml", "task_dir": "demo/greet/task"}
+    lines(tmp_path / "run/index.jsonl", ROW | copied)
+    (result,) = read_scored(tmp_path / "run").results
+    assert (result.eval_path, result.suite_key) == (None, "demo")
+
+
+def test_what_promptfoo_writes() -> None:
+    """Version 0.121.20."""
+    run = read_scored(FOREIGN / "promptfoo.json")
+    found = {(r.test_id, r.prompt): r.score for r in run.of("echo")}
+    assert found == {
+        ("test-1", "prompt-1"): 1.0, ("test-1", "shout"): 1.0,
+        ("test-2", "prompt-1"): 0.0, ("test-2", "shout"): 0.0,
+        ("odd", "prompt-1"): 0.75, ("odd", "shout"): 0.75,
+    }  # fmt: skip
+    assert [(r.judged, r.score) for r in run.of("broken")] == [(False, None)] * 6
+
+
 def test_agentv_5_with_samples(tmp_path: Path) -> None:
     sample = {"score": 1.0, "execution_status": "ok", "sample_index": 0}
     samples = [
@@ -285,6 +343,53 @@ def test_promptfoo_repeats_prompts_and_scores_out_of_range(tmp_path: Path) -> No
         ("test-1", "long", 0, 1.0),
     ]
     assert run.notes == ["out: scores outside of 0 to 1, which are taken as the nearest that is: 1"]
+
+
+def test_promptfoo_names_tests_by_their_place_not_by_when_they_ended(tmp_path: Path) -> None:
+    def row(at: int, word: str, score: float, **case: Any) -> dict[str, Any]:
+        made = {"vars": {"w": word}, "assert": [], **case}
+        return promptfoo_row("", testIdx=at, vars={"w": word}, testCase=made, score=score)
+
+    # As promptfoo 0.121 writes it with --repeat 2: of a list of values, all of them twice over.
+    rows = [row(9, "twin", 0.5), row(4, "b", 0.25, description="spread"), row(0, "slow", 0)]
+    rows += [row(2, "b", 0.25, description="spread"), row(1, "slow", 1), row(6, "twin", 0.75)]
+    rows += [row(1 + at, "a", 0.125, description="spread") for at in (0, 2)][::-1]
+    rows += [row(5, "x", 0.375, description="Row #7"), row(10, "y", 0.625, description="spread")]
+    rows += [row(11, "z", 0.875, description="d"), row(12, "q", 1, description="d")]
+    path = promptfoo_file(tmp_path / "out.json", *rows)
+    data = json.loads(path.read_text())
+    data["runtimeOptions"] = {"repeat": 2}
+    data["config"]["tests"] = [{"description": "spread", "vars": {"w": ["a", "b"]}}]
+    path.write_text(json.dumps(data))
+    found = {(r.test_id, r.repeat): r.score for r in read_scored(path).results}
+    assert found == {
+        ("test-1", 0): 0.0, ("test-1", 1): 1.0,
+        ("spread-1", 0): 0.125, ("spread-1", 1): 0.125,
+        ("spread-2", 0): 0.25, ("spread-2", 1): 0.25,
+        ("test-4", 0): 0.375, ("test-5", 0): 0.5, ("test-5", 1): 0.75,
+        ("spread-3", 0): 0.625, ("d", 0): 0.875, ("d (8)", 0): 1.0,
+    }  # fmt: skip
+
+
+def test_promptfoo_names_prompts_by_label_file_or_number(tmp_path: Path) -> None:
+    raws = ["One {{q}}", "Two {{q}}", "Three {{q}}", "Four {{q}}", "Three {{q}}"]
+    labels = [f"p/a.txt: {raws[0]}", f"p/a.txt: {raws[1]}", raws[2], "mine", raws[4]]
+    listed = [
+        {"label": label, "raw": raw, "provider": provider}
+        for provider in ("gpt", "other")
+        for label, raw in zip(labels, raws, strict=True)
+    ]
+    rows = [
+        promptfoo_row("x", promptIdx=at, prompt={"label": labels[at % 5], "raw": "filled in"})
+        for at in (7, 0, 1, 3, 4, 2)
+    ]
+    path = promptfoo_file(tmp_path / "out.json", *rows)
+    data = json.loads(path.read_text())
+    data["results"]["prompts"] = listed
+    data["config"]["prompts"] = ["file://p/*.txt", raws[2], {"label": "mine"}, raws[2]]
+    path.write_text(json.dumps(data))
+    found = [r.prompt for r in read_scored(path).results]
+    assert found == ["prompt-2", "p/a.txt#1", "p/a.txt#2", "mine", "prompt-4", "prompt-2"]
 
 
 def test_promptfoo_2_tells_errors_otherwise(tmp_path: Path) -> None:

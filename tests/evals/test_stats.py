@@ -135,6 +135,25 @@ def test_values_that_are_all_the_same_are_not_certain() -> None:
     assert high > 0.9
 
 
+def test_few_clusters_widen_the_interval_of_a_rate_by_its_confidence() -> None:
+    clusters = [cluster for cluster in range(5) for _ in range(20)]
+    values = [float(at % 20 < 4 * cluster + 2) for at, cluster in enumerate(clusters)]
+    wide = clustered_mean(values, clusters, 0.99, binary=True)
+    assert wide.standard_error is not None
+    t = scipy.stats.t.ppf(0.995, 4) / scipy.stats.norm.ppf(0.995)
+    size = wide.value * (1 - wide.value) / wide.standard_error**2
+    size = max(size / t**2, min(size, 5.0))
+    assert wide.interval == pytest.approx(wilson_interval(wide.value * size, size, 0.99))
+
+
+@pytest.mark.parametrize(("value", "n"), [(0.7, 3), (0.9, 5), (0.9, 300), (0.1, 1000), (1 / 3, 50)])
+def test_rounding_is_no_spread(value: float, n: int) -> None:
+    found = clustered_mean([value] * n)
+    assert found.standard_error == 0.0
+    low, high = wilson_interval(value * n, n)
+    assert found.interval == pytest.approx((low, high), abs=1e-9)
+
+
 def test_bad_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="no values"):
         clustered_mean([])

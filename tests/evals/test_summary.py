@@ -152,6 +152,7 @@ def check_target(target: TargetTotals, results: list[CaseResult]) -> None:
         ),
         "saved": None,
         "judge_cost_usd": total([r.judge_cost_usd for r in results if r.judge_calls]),
+        "classification": [],
     }
 
 

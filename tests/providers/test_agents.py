@@ -1,7 +1,7 @@
 """The coding agents' command lines and answers, with what they wrote on record.
 
-`claude.jsonl` and `codex.jsonl` were written by the programs themselves and shortened; the others
-follow what their makers document. The real programs are in `tests/test_coding_agents.py`.
+The lines are of the form that the programs themselves wrote, shortened. The real programs are in
+`tests/test_coding_agents.py`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,17 @@ Make = Callable[..., AgentProvider]
 def agent(tmp_path: Path) -> Make:
     """A provider of that kind, whose program writes these lines and what it was started with."""
 
-    def make(kind: str, lines: str | None = None, **settings: Any) -> AgentProvider:
+    def make(
+        kind: str, lines: str | None = None, exit_code: int = 0, **settings: Any
+    ) -> AgentProvider:
         output = tmp_path / "output.jsonl"
         recorded = RECORDED / f"{kind}.jsonl"
         output.write_text(recorded.read_text() if lines is None else lines)
         program = tmp_path / "program"
-        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/arguments\ncat {output}\n')
+        program.write_text(
+            f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/arguments\n'
+            f"cat > {tmp_path}/stdin\ncat {output}\nexit {exit_code}\n"
+        )
         program.chmod(0o755)
         config = {"executable": str(program), **settings}
         return AgentProvider(
@@ -66,10 +71,10 @@ ACCOUNTS: dict[str, tuple[TokenUsage | None, float | None, str | None, str]] = {
         "d6cec977-9dae-4d10-b658-54d958cbc1db",
     ),
     "codex": (TokenUsage(32, 12, cached=8, reasoning=3), None, None, "01a1fea1"),
-    "gemini-cli": (TokenUsage(32, 12, cached=8), None, "gemini-2.5-pro", "g-1"),
+    "gemini-cli": (TokenUsage(32, 15, cached=8, reasoning=3), None, "gemini-2.5-pro", "g-1"),
     "opencode": (TokenUsage(32, 12, cached=8, reasoning=3), 0.0005, None, "ses_1"),
     "pi": (TokenUsage(32, 12, cached=8), 0.5, "m-1", "pi-1"),
-    "copilot": (None, None, None, "co-1"),
+    "copilot": (None, None, "gpt-m", "co-1"),
 }
 
 
@@ -118,20 +123,49 @@ FAILED = {
 @pytest.mark.parametrize("kind", AGENTS)
 async def test_an_agent_that_says_that_it_failed(agent: Make, kind: str) -> None:
     row, told = FAILED[kind]
-    with pytest.raises(ProviderFailed, match=f"the command reports: {told}"):
-        await agent(kind, json.dumps(row) + "\n").invoke(ProviderRequest(question="?"))
+    for exit_code in (0, 1):
+        with pytest.raises(ProviderFailed, match=f"the command reports: {told}"):
+            await agent(kind, json.dumps(row) + "\n", exit_code).invoke(
+                ProviderRequest(question="?")
+            )
+
+
+async def test_why_copilot_failed_and_what_claude_has_spent_in_vain(agent: Make) -> None:
+    rows = [
+        {"type": "session.error", "data": {"message": "400 too long"}},
+        {"type": "result", "exitCode": 1},
+    ]
+    with pytest.raises(ProviderFailed, match=r"reports: 400 too long .*exit code 1"):
+        await agent("copilot", "\n".join(map(json.dumps, rows)), 1).invoke(
+            ProviderRequest(question="?")
+        )
+    usage = {"input_tokens": 5, "output_tokens": 2}
+    row = {"type": "result", "is_error": True, "result": "no", "usage": usage}
+    with pytest.raises(ProviderFailed) as caught:
+        await agent("claude", json.dumps({**row, "total_cost_usd": 0.5}), 1).invoke(
+            ProviderRequest(question="?")
+        )
+    assert (caught.value.token_usage, caught.value.cost_usd) == (TokenUsage(5, 2), 0.5)
+
+
+async def test_line_separators_within_a_text(agent: Make) -> None:
+    """JSON does not escape them, and they end no line."""
+    lines = (RECORDED / "codex.jsonl").read_text().replace(ANSWER, "one\u2028two\x85three")
+    response = await agent("codex", lines).invoke(ProviderRequest(question="?"))
+    assert response.text == "one\u2028two\x85three"
 
 
 @pytest.mark.parametrize("kind", AGENTS)
 async def test_no_prompt_is_an_option(agent: Make, kind: str, tmp_path: Path) -> None:
-    """It stands behind `--`, within `--prompt=…`, or behind a line break."""
-    await agent(kind).invoke(ProviderRequest(question="--version"))
-    *before, last = (tmp_path / "arguments").read_text().removesuffix("\n").split("\n")
-    assert (before[-1], last) in {
-        ("--", "--version"),
-        ("", "--version"),
-        (before[-1], "--prompt=--version"),
-    }
+    """It is standard input, whatever stands in it and however long it is, or `--prompt=…`."""
+    prompt = '--version "of  it"\n' + "x" * (1000 if kind == "gemini-cli" else 300_000)
+    await agent(kind).invoke(ProviderRequest(question=prompt))
+    told = (tmp_path / "arguments").read_text()
+    if kind == "gemini-cli":
+        assert told.endswith(f"\n--prompt={prompt}\n")
+    else:
+        assert "version" not in told
+        assert (tmp_path / "stdin").read_text() == prompt
 
 
 def test_the_command_lines() -> None:
@@ -139,34 +173,31 @@ def test_the_command_lines() -> None:
         return command_of(kind, AgentSettings.model_validate(settings))
 
     assert of("claude") == [
-        *("claude", "-p", "--output-format", "stream-json", "--verbose", "--", "{PROMPT}"),
+        *("claude", "-p", "--output-format", "stream-json", "--verbose"),
     ]
     assert of("claude", allow="edit", model="opus", args=["--max-turns", "3"]) == [
         *("claude", "-p", "--output-format", "stream-json", "--verbose", "--model", "opus"),
-        *("--permission-mode", "acceptEdits", "--max-turns", "3", "--", "{PROMPT}"),
+        *("--permission-mode", "acceptEdits", "--max-turns", "3"),
     ]
     assert of("codex", executable="/opt/codex") == [
-        *("/opt/codex", "exec", "--json", "--skip-git-repo-check", "-s", "read-only"),
-        *("--", "{PROMPT}"),
+        *("/opt/codex", "exec", "--json", "--skip-git-repo-check", "-s", "read-only", "-"),
     ]
     assert of("codex", allow="edit")[4:6] == ["-s", "workspace-write"]
     assert of("gemini-cli", allow="all") == [
-        *("gemini", "--output-format", "stream-json", "--approval-mode", "yolo"),
+        *("gemini", "--output-format", "stream-json", "--skip-trust", "--approval-mode", "yolo"),
         "--prompt={PROMPT}",
     ]
-    assert of("opencode") == ["opencode", "run", "--format", "json", "--", "{PROMPT}"]
+    assert of("opencode", allow="all") == [
+        *("opencode", "run", "--format", "json", "--title", "muster", "--auto"),
+    ]
     assert of("pi") == [
         *("pi", "-p", "--mode", "json", "--no-session", "--tools", "read,grep,find,ls"),
-        "\n{PROMPT}",
     ]
     assert of("copilot", allow="edit") == [
         *("copilot", "--output-format", "json", "--no-ask-user", "--allow-tool=write"),
-        "--prompt={PROMPT}",
     ]
-    with pytest.raises(UsageError, match=r"opencode: .* cannot say `allow: edit`"):
+    with pytest.raises(UsageError, match=r"opencode: .* `allow: edit` \(it can say: all\)"):
         of("opencode", allow="edit")
-    with pytest.raises(UsageError, match=r"pi: .* \(it can say: read, all\)"):
-        of("pi", allow="edit")
 
 
 @pytest.mark.parametrize("allow", ["read", "edit", "all"])
@@ -174,7 +205,7 @@ def test_the_manual_s_table(allow: str) -> None:
     page = (ROOT / "docs" / "providers" / "coding-agents.md").read_text(encoding="utf-8")
     line = next(line for line in page.splitlines() if line.startswith(f"| `{allow}` |"))
     cells = [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")[1:]]
-    for kind, cell in zip(("claude", "codex", "gemini-cli", "pi", "copilot"), cells, strict=True):
+    for kind, cell in zip(AGENTS, cells, strict=True):
         said = AGENTS[kind].allow.get(allow)
         if said is None:
             assert cell == "cannot be said"
@@ -207,12 +238,11 @@ async def test_in_a_container_the_agents_variables_are_named(agent: Make, tmp_pa
     name = given[3]
     assert name.startswith("--name=muster-")
     assert given == [
-        *("run", "--rm", "--init", name, "--network=none"),
+        *("run", "--rm", "--init", name, "--interactive", "--network=none"),
         f"--user={os.getuid()}:{os.getgid()}",
         *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=512"),
         *("--env", "ANTHROPIC_API_KEY", "--env", "ANTHROPIC_AUTH_TOKEN"),
         *("--env", "ANTHROPIC_BASE_URL", "--env", "EXTRA"),
         *("--volume", f"{tmp_path}:{tmp_path}", f"--workdir={tmp_path}", "agents:1"),
         *(str(tmp_path / "program"), "-p", "--output-format", "stream-json", "--verbose"),
-        *("--", "hi"),
     ]

@@ -412,6 +412,18 @@ async def test_nothing_else_leaks(
     assert str(failure) in str(caught.value)
 
 
+async def test_a_model_that_is_not_async_is_told_so() -> None:
+    class Plain:
+        def complete(self, turn: ChatTurn) -> ChatReply:
+            return says()
+
+    with pytest.raises(ProviderFailed) as caught:
+        await ChatProvider(Plain()).invoke(ProviderRequest(question="hi"))  # type: ignore[arg-type]
+    assert "Plain.complete() is not async: it answered with ChatReply. Write `async def" in str(
+        caught.value
+    )
+
+
 async def test_closing() -> None:
     script = Script([])
     await ChatProvider(script).aclose()

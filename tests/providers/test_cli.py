@@ -125,6 +125,15 @@ async def test_files_are_absolute(ask, tmp_path, monkeypatch):
     assert response.text == str(tmp_path / "a.txt")
 
 
+async def test_the_prompt_on_standard_input(ask, caplog):
+    prompt = "--version \u00e9 " + "x" * 300_000
+    assert (await ask("cat", prompt, prompt_on_stdin=True)).text == prompt
+    assert (await ask(["cat"], prompt, prompt_on_stdin=True)).text == prompt
+    assert caplog.text == "", "it was told that the command never sees the question"
+    with pytest.raises(BadRequest, match="not valid Unicode"):
+        await ask("cat", "\ud800", prompt_on_stdin=True)
+
+
 async def test_working_folder(ask, tmp_path):
     (tmp_path / "sub").mkdir()
     command = "pwd; : {PROMPT}"

@@ -246,6 +246,20 @@ async def test_a_schema_is_answered_with_its_smallest_instance() -> None:
     assert await said(mock("default: hi"), response_schema=PERSON) == "hi"
 
 
+async def test_a_schema_of_a_verdict_is_answered_with_one_that_lets_pass() -> None:
+    checks = {"type": "array", "minItems": 1, "items": {"type": "boolean"}}
+    properties = {
+        "score": {"type": "number"},
+        "stars": {"type": "integer", "maximum": 5},
+        "c": checks,
+    }
+    schema = {"type": "object", "required": [*properties], "properties": properties}
+    request = {"response_schema": schema, "metadata": {"purpose": "judge"}}
+    assert json.loads(await said(mock(), **request)) == {"score": 1, "stars": 5, "c": [True]}
+    scripted = await said(mock("default: no"), **request)
+    assert scripted == "no"
+
+
 async def test_a_schema_that_nothing_satisfies() -> None:
     schema = {"type": "object", "required": ["a"], "properties": {"a": False}}
     with pytest.raises(BadRequest, match="mock: response_schema: no value was found"):

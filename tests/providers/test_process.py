@@ -47,6 +47,15 @@ async def test_working_folder(tmp_path):
     assert (await run("pwd", cwd=tmp_path)).stdout.decode().strip() == str(tmp_path)
 
 
+async def test_pwd_is_the_working_folder(tmp_path):
+    """A shell would mend it by itself; there are programs that take it for true."""
+    script = "import os; print(os.environ.get('PWD'))"
+    for env, told in ((ENV | {b"PWD": b"/elsewhere"}, tmp_path), ({b"PATH": ENV[b"PATH"]}, None)):
+        argv = [sys.executable, "-c", script]
+        done = await run_process(argv, env=env, cwd=tmp_path, max_stdout=1000)
+        assert done.stdout.decode().strip() == str(told)
+
+
 async def test_standard_input_is_empty(cwd):
     assert await run("cat", cwd=cwd) == Completed(0, b"", b"")
 

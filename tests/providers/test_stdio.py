@@ -721,6 +721,23 @@ async def test_capabilities(child):
     assert (await provider.invoke(ask())).text == "hello"
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("tools", {"tools": (Tool("t", "", {}),)}),
+        ("history", {"messages": (Message("user", "before"),)}),
+        ("files", {"input_files": (Path("a.txt"),)}),
+        ("images", {"images": (ImagePart("data:,"),)}),
+    ],
+)
+async def test_the_target_s_own_word_goes_before_the_child_s(child, name, fields):
+    script = f"serve(echo, capabilities={{{name!r}: False}})"
+    with pytest.raises(BadRequest, match="the child says that it takes none"):
+        await child(script).invoke(ask(**fields))
+    overridden = child(script, capabilities=Capabilities(**{name: True}))
+    assert (await overridden.invoke(ask(**fields))).text == "hello"
+
+
 # --- the command ----------------------------------------------------------------------------------
 
 

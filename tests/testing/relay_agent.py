@@ -1,6 +1,6 @@
 """A command line as `claude` has it: asks the environment, and tells of it in JSON lines.
 
-python relay_agent.py … -- PROMPT
+echo PROMPT | python relay_agent.py …
 """
 
 import json
@@ -10,7 +10,7 @@ from relay_command import asked
 
 
 def main() -> None:
-    answer = asked(sys.argv[-1])
+    answer = asked(sys.stdin.read())
     used = answer.get("token_usage")
     usage = None
     if used is not None:

@@ -16,6 +16,21 @@ from muster.testing.provider_contract import provider_contract
 test_mine = provider_contract(right, rules=["question-arrives", "stream-ends-early"])
 """
 
+SLOW_TO_START = """
+import asyncio
+from muster.testing.provider_contract import provider_contract
+
+def factory(environment):
+    started = []
+    async def answer(request):
+        if not started:
+            started.append(await asyncio.sleep(0.3))
+        return request.question
+    return answer
+
+test_mine = provider_contract(factory, rules=["timeouts-are-typed"])
+"""
+
 WRONG = """
 from muster.testing.provider_contract import provider_contract
 
@@ -52,6 +67,13 @@ def test_a_broken_rule_fails_with_evidence_and_the_way_out(tmp_path: Path) -> No
     assert "it calls no service" in said
     assert "the question is not in the answer" in said
     assert "mend: Send `request.question` whole" in said
+
+
+def test_a_slow_start_is_no_slow_answer(tmp_path: Path) -> None:
+    (tmp_path / "test_slow.py").write_text(SLOW_TO_START)
+    said = run(tmp_path)
+    assert "it answers at once" in said
+    assert "1 skipped" in said
 
 
 def test_a_target_is_checked_without_a_file(tmp_path: Path) -> None:

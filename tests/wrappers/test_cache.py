@@ -157,7 +157,8 @@ async def test_asked_twice_within_a_case_are_two_answers() -> None:
         for _ in range(2):
             await cached.invoke(REQUEST)
         assert provider.count == expected
-    for change in ({"repeat": 1}, {"test_id": "d"}, {"prompt": "p"}, {"eval_path": "x"}):
+    changes = [{name: "x"} for name in ("test_id", "prompt", "eval_path", "target")]
+    for change in ({"repeat": 1}, *changes):
         asked = provider.count
         OCCASION.set(replace(occasion, seen={}, **change))  # type: ignore[arg-type]
         await cached.invoke(REQUEST)

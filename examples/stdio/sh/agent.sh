@@ -50,7 +50,8 @@ answer() {
           params: {invoke_id: $id, text: ((if . > 0 then " " else "" end) + $words[.])}}),
       {jsonrpc: "2.0", id: $id,
        result: {text: $text, token_usage: {
-         input: (.params.question | [splits("\\s+") | select(. != "")] | length),
+         input: ([.params.question | split("\n")[] | split("\t")[] | split(" ")[]
+                  | select(. != "")] | length),
          output: ($words | length)}}}'
 }
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 from muster.errors import UsageError
-from muster.importing import load_object
+from muster.importing import CodeError, describe_failure, load_object
 from muster.providers.settings import refuse_if_safe
 from muster.target import ResolvedTarget
 
@@ -31,10 +32,17 @@ def load(module: str, *, extra: str, target: ResolvedTarget) -> Any:
 
 
 def load_own(spec: str, setting: str, *, target: ResolvedTarget) -> Any:
-    """The object at a dotted path; modules beside the targets file are found first.
+    """The object at a dotted path, or what the function there makes, which takes no argument and
+    is called for each provider; modules beside the targets file are found first.
 
     Raises:
-        MusterError: `--safe` is on, or there is no such object.
+        MusterError: `--safe` is on, there is no such object, or the function fails.
     """
     refuse_if_safe(target, f'{setting} "{spec}" would be run')
-    return load_object(spec, search=target.base_dir)
+    found = load_object(spec, search=target.base_dir)
+    if not inspect.isfunction(found) or inspect.signature(found).parameters:
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise CodeError(f'"{spec}" makes no {setting}: {describe_failure(error)}') from error

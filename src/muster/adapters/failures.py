@@ -47,6 +47,7 @@ _KINDS: tuple[tuple[frozenset[str], type[ProviderError]], ...] = (
     (frozenset({"NeedsKeyException", "NoKeyError"}), AuthenticationFailed),
 )
 
+_OTHER_LOOP = ("Event loop is closed", "a different loop", "a different event loop")
 _TRIPS = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -81,13 +82,19 @@ def as_provider_error(
     """What `error` means; `who` begins the message, `secrets` are masked in it.
 
     `invented` is what it means when the library trips over an answer: an error of its own with a
-    status that no service has sent, or a `LookupError` and the like from within it.
+    status from 500 up that no service has sent, or a `LookupError` and the like from within it.
     """
     secrets = tuple(secrets)
     chain = list(_chain(error))
     for one in chain:
         if isinstance(one, ProviderError):
             return one
+    for one in chain:
+        if isinstance(one, RuntimeError) and any(words in str(one) for words in _OTHER_LOOP):
+            return ProviderFailed(
+                f"{who}: its connections belong to another event loop, as that of an earlier run: "
+                f"name a function that makes the object anew ({one})"
+            )
     text = masked(f"{who}: {str(error) or type(error).__name__}", secrets)
     for one in reversed(chain):  # the innermost is what has happened, the others tell of it
         found = _answered(one, who, secrets)
@@ -97,7 +104,9 @@ def as_provider_error(
     for one in chain:
         found = _claimed(one, who, secrets)
         if found is not None:
-            return found if invented is None or _status(one) is None else invented(text)
+            # A 4xx that no service has sent is the library's own: a setting, a key, a model's name.
+            tripped = invented is not None and (_status(one) or 0) >= 500
+            return invented(text) if invented and tripped else found
     if invented is not None and isinstance(error, _TRIPS):
         return invented(masked(f"{who}: {describe_failure(error)}", secrets))
     return ProviderFailed(masked(f"{who}: {describe_failure(error)}", secrets))

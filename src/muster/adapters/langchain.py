@@ -30,6 +30,7 @@ from muster.providers.prompt import render_prompt
 from muster.providers.seconds import within
 from muster.providers.settings import ProviderSettings, secrets_in
 from muster.target import ResolvedTarget
+from muster.tasks import surely
 
 __all__ = ("LangChainModel", "LangChainRunnable", "langchain_provider")
 
@@ -87,6 +88,9 @@ class LangChainModel:
 
     async def complete(self, turn: ChatTurn) -> ChatReply:
         """Answer one turn. Raises a `ProviderError`."""
+        return await surely(self._complete(turn))
+
+    async def _complete(self, turn: ChatTurn) -> ChatReply:
         from muster.adapters.langchain_messages import reply, to_messages
 
         model, messages = self.model, to_messages(turn.messages, turn.system_prompt, turn.carried)
@@ -148,7 +152,9 @@ class LangChainRunnable:
             given = {self.settings.input_key: given}
         heard = Listener()
         async with translated(self._who, self._secrets):
-            answer = await self._answer(given, {"callbacks": [heard]}, request.on_chunk)
+            answer = await surely(
+                self._answer(given, {"callbacks": [heard]}, request.on_chunk),
+            )
         if heard.unfinished and self.settings.finish_reason_required:
             raise cut_short(self._who, heard.characters)
         return ProviderResponse(

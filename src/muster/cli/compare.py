@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from muster.cli.options import json_option, together
-from muster.evals.comparison import Comparison, Gate, Settings, compare_all, gate
+from muster.errors import UsageError
+from muster.evals.comparison import Comparisons, Settings, compare_all, gate
 from muster.evals.pairing import Side
+
+if TYPE_CHECKING:
+    from muster.evals.scored import ScoredRun
 
 __all__ = ("compare_command", "comparison_options", "named_targets", "show_comparisons")
 
@@ -99,22 +103,45 @@ def compare_command(
 
     A is what is judged, B what it is measured against: a win is a case where A scores higher, a
     difference is A - B. Each is a run's folder, a run's id or its beginning, `latest`, a baseline,
-    AgentV's index.jsonl or its folder, or promptfoo's results (JSON).
+    AgentV's index.jsonl or its folder, promptfoo's results (JSON), or a target of the run that is
+    named, or of the latest.
 
     \b
     muster compare new old
-    muster compare latest --targets small large
+    muster compare small large
+    muster compare RUN --targets small large
     muster compare new old --fail-if worse --margin 0.01
     """
-    from muster.evals.scored import find_run, read_scored
     from muster.evals.sides import choose_sides
 
+    found, named = _runs_and_targets(runs)
+    return show_comparisons(choose_sides(found, (*named, *targets), all_pairs=all_pairs), given)
+
+
+def _runs_and_targets(names: Sequence[str]) -> tuple[list[ScoredRun], list[str]]:
+    """The runs that are named, and the names that are no runs but targets of one; without a run
+    among them, the latest is meant."""
+    from muster.evals.scored import LATEST, find_run, project_runs, read_scored
+
     here = Path.cwd()
-    paths = [find_run(name, here) for name in runs]
+    paths: list[Path] = []
+    others: dict[str, UsageError] = {}
+    for name in names:
+        try:
+            paths.append(find_run(name, here))
+        except UsageError as error:
+            others[name] = error
+    if others and not paths:
+        if not project_runs(here):
+            raise next(iter(others.values()))
+        paths = [find_run(LATEST, here)]
     read = {path: read_scored(path) for path in dict.fromkeys(paths)}
-    return show_comparisons(
-        choose_sides([read[path] for path in paths], targets, all_pairs=all_pairs), given
-    )
+    known = {target for run in read.values() for target in run.targets}
+    for name, why in others.items():
+        if name not in known:
+            where = ", ".join(run.name for run in read.values())
+            raise UsageError(f"{why}, and no target of {where}")
+    return [read[path] for path in paths], list(others)
 
 
 def show_comparisons(sides: Sequence[tuple[Side, Side]], given: dict[str, Any]) -> int:
@@ -132,18 +159,12 @@ def show_comparisons(sides: Sequence[tuple[Side, Side]], given: dict[str, Any]) 
     if given["fail_if"] is not None:
         judged = gate(found, given["fail_if"], given["margin"], given["confidence"])
     if given["as_json"]:
-        click.echo(_as_json(found, judged))
+        import msgspec
+
+        data = msgspec.json.encode(Comparisons(found, judged))
+        click.echo(msgspec.json.format(data, indent=2).decode())
     else:
         click.echo(render_comparisons(found))
         if judged is not None:
             click.echo("\n" + render_gate(found, judged))
     return 1 if judged is not None and judged.failed else 0
-
-
-def _as_json(found: Sequence[Comparison], judged: Gate | None) -> str:
-    import msgspec
-
-    data: dict[str, Any] = {"comparisons": [each.to_dict() for each in found]}
-    if judged is not None:
-        data["gate"] = msgspec.to_builtins(judged)
-    return msgspec.json.format(msgspec.json.encode(data), indent=2).decode()

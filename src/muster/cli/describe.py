@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import click
 
@@ -15,6 +16,7 @@ from muster.config.project import find_project
 from muster.config.secrets import masked_config
 from muster.config.targets import load_catalog
 from muster.errors import MusterError
+from muster.provider import ProviderError
 from muster.providers import providers as registry
 from muster.registry import Registry
 from muster.reports.terminal import format_table
@@ -37,7 +39,8 @@ def describe(name: str, targets_file: Path | None, safe: bool, as_json: bool) ->
 
     Of a provider: where it comes from, its capabilities, and its settings with types, defaults and
     descriptions. Of a target: the same, with what its entry says, the model's context and prices as
-    far as they are known, and its settings as they are. Nobody is asked anything.
+    far as they are known, and its settings as they are. Nobody is asked anything; the child of a
+    `stdio` target is started, and says what it can do.
     """
     here = Path.cwd()
     scoped = registry.for_project(find_project(here).provider_folders, safe=safe)
@@ -53,6 +56,26 @@ def describe(name: str, targets_file: Path | None, safe: bool, as_json: bool) ->
         click.echo(json.dumps(told, indent=2, ensure_ascii=False, default=str))
         return
     click.echo("\n".join(_as_text(told)))
+
+
+@runtime_checkable
+class Introduces(Protocol):
+    """A provider that knows what it can do only when what it asks has started."""
+
+    async def ready(self) -> Capabilities:
+        """Start it, if need be, and hear what it can do. Raises `ProviderError`."""
+
+    async def aclose(self) -> None:
+        """End what was started."""
+
+
+async def _heard(provider: Introduces) -> Capabilities | ProviderError:
+    try:
+        return await provider.ready()
+    except ProviderError as error:
+        return error
+    finally:
+        await provider.aclose()
 
 
 def _of_provider(scoped: Registry[ProviderFactory], name: str) -> dict[str, Any]:
@@ -77,6 +100,13 @@ def _of_target(pool: TargetPool, name: str, scoped: Registry[ProviderFactory]) -
     told |= _of_provider(scoped, target.provider) if target.provider in scoped else {}
     told.setdefault("provider", target.provider)
     told["capabilities"] = pool.priced_capabilities(name).to_dict()
+    bare = pool.bare(name)
+    if isinstance(bare, Introduces):
+        heard = asyncio.run(_heard(bare))
+        if isinstance(heard, Capabilities):
+            told["capabilities"] = target.capabilities.over(heard).to_dict()
+        else:
+            told["not_known"] = str(heard)
     said = target.capabilities.to_dict()
     told["declared_by_target"] = sorted(key for key, value in said.items() if value is not None)
     told["config"] = masked_config(target)
@@ -174,6 +204,8 @@ def _as_text(told: Mapping[str, Any]) -> Iterator[str]:
         for name, value in told["capabilities"].items()
     ]
     yield "\n" + format_table(("capability", "", ""), rows)
+    if "not_known" in told:
+        yield f"\nWhat it says itself is not known: {told['not_known']}"
     settings = told.get("settings")
     if settings is None:
         yield "\nIts settings are its own affair: it has no `Settings`."

@@ -13,13 +13,16 @@ from msgspec.structs import replace
 
 from muster.cli.options import (
     ABOVE_ZERO,
-    FOLDER,
     budget_option,
-    json_option,
+    cache_options,
+    ending_options,
+    keeping_options,
     safe_option,
     target_option,
     targets_option,
+    threshold_option,
     timeout_option,
+    workers_option,
 )
 from muster.cli.progress import Progress
 from muster.cli.report import files_asked, report_on_run
@@ -34,7 +37,7 @@ from muster.evals.stopping import stop_when_of
 from muster.evals.summary import RunTotals
 from muster.reports.terminal import format_table, render_summary
 
-__all__ = ("eval_command", "exit_code", "show_evaluation")
+__all__ = ("cache_word", "eval_command", "exit_code", "show_evaluation", "watched")
 
 _LATEST = "latest"
 
@@ -47,7 +50,7 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
     "Target to measure; may be given several times. Default: what the suite names.", multiple=True
 )
 @targets_option
-@click.option("-w", "--workers", type=click.IntRange(min=1), help="Calls at a time, each target.")
+@workers_option
 @click.option("--tag", "tags", multiple=True, help="Only cases with this tag (all of them).")
 @click.option("--exclude-tag", "exclude_tags", multiple=True, help="No cases with this tag.")
 @click.option(
@@ -69,7 +72,7 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
     help="End when enough is known: ci-width=0.04, or compare=A,B; also confidence=0.99, seed=1; "
     "or never. Cases run in random order.",
 )
-@click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which a case is ok.")
+@threshold_option
 @budget_option("Begin no call when this much is spent.")
 @timeout_option("the whole run; what is not done can be resumed")
 @click.option(
@@ -86,52 +89,14 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
     help="Further tries of a call that a retry can help.",
 )
 @click.option(
-    "-o",
-    "--output",
-    type=FOLDER,
-    metavar="DIR",
-    help="Where the run is kept. Default: .muster/results/TIME-SUITE.",
-)
-@click.option(
     "--resume",
     is_flag=False,
     flag_value=_LATEST,
     metavar="[DIR]",
     help="Complete an earlier run: this folder, or the latest. Errors are tried again.",
 )
-@click.option(
-    "--judge",
-    metavar="TARGET",
-    help="Who judges where neither the suite nor the target names a judge_target.",
-)
-@click.option(
-    "--record", is_flag=True, help="Keep every exchange with a provider in the run's folder."
-)
-@click.option(
-    "--report",
-    "reports",
-    multiple=True,
-    metavar="FORMAT=FILE",
-    help="Write a report at the end: html, junit, markdown, csv or parquet.",
-)
-@click.option(
-    "--cache/--no-cache",
-    default=None,
-    help="Do not ask again for answers that are there, whatever the suites say.",
-)
-@click.option(
-    "--cache-path",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Where answers are cached. Default: .muster/cache of the project.",
-)
-@click.option(
-    "--cache-size",
-    "cache_mb",
-    type=ABOVE_ZERO,
-    metavar="MB",
-    help="What the cache may hold; what was used least recently goes first. Default: 1000.",
-)
+@keeping_options
+@cache_options
 @click.option(
     "--otel",
     is_flag=False,
@@ -144,9 +109,6 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
     "--otel-content", is_flag=True, help="With --otel: also prompts, answers and arguments."
 )
 @click.option("--dry-run", is_flag=True, help="Show what would run, and how many calls it is.")
-@json_option("Print the summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("-v", "--verbose", is_flag=True, help="A line for each result.")
 @safe_option
 @click.option(
     "--skip-invalid",
@@ -156,15 +118,8 @@ _EXIT_CODES = {"timed_out": 3, "budget_exceeded": 4}
 @click.option(
     "--allow-outside", is_flag=True, help="Let suites and targets read files outside the project."
 )
-@click.option(
-    "--allow-errors",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="N",
-    help="Up to N execution errors do not fail the run.",
-)
 @click.option("--fail-on-error", is_flag=True, help="Stop at the first execution error.")
-@click.option("--no-gate", is_flag=True, help="Failing cases do not fail the command.")
+@ending_options
 def eval_command(**given: Any) -> int:
     """Measure targets on suites of cases.
 
@@ -202,7 +157,7 @@ def _options(given: dict[str, Any]) -> EvalOptions:
     selection = Selection(given["tags"], given["exclude_tags"], given["test_ids"], given["filters"])
     return EvalOptions(
         **{name: given[name] for name in names},
-        cache=None if given["cache"] is None else "on" if given["cache"] else "off",
+        cache=cache_word(given["cache"]),
         selection=selection,
         stop_when=stop_when,
     )
@@ -245,6 +200,14 @@ async def _carry_out(given: dict[str, Any], plan: Plan, folder: Path | None) -> 
 
 
 async def _run_plan(given: dict[str, Any], plan: Plan, folder: Path | None) -> int:
+    evaluation, received = await watched(given, plan, resume=folder)
+    show_evaluation(given, plan, evaluation, f"muster eval --resume {evaluation.folder}")
+    report_on_run(evaluation.folder, given["reports"])
+    return exit_code(given, evaluation, received)
+
+
+async def watched(given: dict[str, Any], plan: Plan, **how: Any) -> tuple[Evaluation, list[int]]:
+    """Run the plan, as `run` does with `how`, its progress shown; and the signals that ended it."""
     style = "quiet" if given["quiet"] else "live" if sys.stderr.isatty() else "plain"
     shown: list[Progress] = []
 
@@ -257,23 +220,26 @@ async def _run_plan(given: dict[str, Any], plan: Plan, folder: Path | None) -> i
         return progress
 
     stop = asyncio.Event()
-    task = asyncio.ensure_future(run(plan, observe=observe, resume=folder, stop=stop))
+    task = asyncio.ensure_future(run(plan, observe=observe, stop=stop, **how))
     received = cancel_on_signals(task, stop)
     with redirect_stdout(sys.stderr):
         try:
-            evaluation = await task
+            return await task, received
         finally:
             for progress in shown:
                 progress.__exit__(None, None, None)
-    show_evaluation(given, plan, evaluation)
-    report_on_run(evaluation.folder, given["reports"])
-    return exit_code(given, evaluation, received)
+
+
+def cache_word(asked: bool | None) -> str | None:
+    """What `--cache` and `--no-cache` say, as the options of a run have it."""
+    return None if asked is None else "on" if asked else "off"
 
 
 def show_evaluation(
-    given: dict[str, Any], plan: Plan, evaluation: Evaluation, *, resumable: bool = True
+    given: dict[str, Any], plan: Plan, evaluation: Evaluation, completed_by: str
 ) -> None:
-    """Print what came of a run, and on stderr what one should know beside it."""
+    """Print what came of a run, and on stderr what one should know beside it; `completed_by` is
+    the command that goes on with it."""
     outcome = evaluation.outcome
     if given["as_json"]:
         click.echo(_json({**evaluation.record, "folder": str(evaluation.folder)}))
@@ -283,15 +249,15 @@ def show_evaluation(
     for line in plan.skipped:
         click.echo(f"left out: {line}", err=True)
     unpriced = sum(target.without_cost for target in outcome.totals.targets.values())
-    if unpriced and plan.has_budget:
+    if unpriced and plan.has_budget and not evaluation.record.get("graded_from"):
         click.echo(
             f"warning: answers whose cost is not known, and the budget does not count: {unpriced}",
             err=True,
         )
     for line in evaluation.trouble:
         click.echo(f"warning: {line}", err=True)
-    if resumable and outcome.totals.count < evaluation.expected:
-        click.echo(f"to complete it: muster eval --resume {evaluation.folder}", err=True)
+    if outcome.totals.count < evaluation.expected:
+        click.echo(f"to complete it: {completed_by}", err=True)
 
 
 def exit_code(given: dict[str, Any], evaluation: Evaluation, received: list[int]) -> int:

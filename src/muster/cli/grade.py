@@ -10,20 +10,29 @@ from typing import Any
 
 import click
 
-from muster.cli.eval import exit_code, show_evaluation
-from muster.cli.options import FOLDER, json_option, safe_option, targets_option
-from muster.cli.progress import Progress
-from muster.cli.signals import cancel_on_signals
-from muster.evals.evaluation import run
+from muster.cli.eval import cache_word, exit_code, show_evaluation, watched
+from muster.cli.options import (
+    budget_option,
+    cache_options,
+    ending_options,
+    keeping_options,
+    safe_option,
+    target_option,
+    targets_option,
+    threshold_option,
+    workers_option,
+)
+from muster.cli.report import files_asked, report_on_run
+from muster.errors import UsageError
 from muster.evals.plan import EvalOptions
 from muster.evals.regrade import Regrading, plan_regrading
-from muster.evals.summary import RunTotals
+from muster.evals.scored import find_run
 
 __all__ = ("grade",)
 
 
 @click.command("grade")
-@click.argument("folder", metavar="RUN", type=FOLDER)
+@click.argument("run", metavar="RUN")
 @click.option(
     "--suite",
     "paths",
@@ -31,44 +40,41 @@ __all__ = ("grade",)
     metavar="FILE",
     help="Grade by this suite, not the run's own as it is now; may be given several times.",
 )
-@click.option(
-    "-t", "--target", "targets", multiple=True, metavar="NAME", help="Only this target's answers."
-)
+@target_option("Only this target's answers; may be given several times.", multiple=True)
 @targets_option
-@click.option("--judge", metavar="TARGET", help="Who judges where nobody else is named.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="The score from which a case is ok.")
-@click.option("-w", "--workers", type=click.IntRange(min=1), help="Cases at a time, each target.")
-@click.option("-o", "--output", type=FOLDER, metavar="DIR", help="Where the new run is kept.")
-@click.option("--record", is_flag=True, help="Keep every exchange with a judge in the new run.")
-@click.option("--dry-run", is_flag=True, help="Show what would be graded, and by which graders.")
-@json_option("Print the summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("-v", "--verbose", is_flag=True, help="A line for each result.")
-@safe_option
+@workers_option
+@threshold_option
+@budget_option("Grade nothing more when judges have cost this much.")
 @click.option(
-    "--allow-errors",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="N",
-    help="Up to N execution errors do not fail the run.",
+    "--resume", is_flag=True, help="Go on with the run in --output DIR, where it was broken off."
 )
-@click.option("--no-gate", is_flag=True, help="Failing cases do not fail the command.")
+@keeping_options
+@cache_options
+@click.option("--dry-run", is_flag=True, help="Show what would be graded, and by which graders.")
+@safe_option
+@ending_options
 def grade(**given: Any) -> int:
     """Grade the answers of RUN again, by the graders that its suite has now.
 
-    No target is asked. Judges are, if the suite has graders that need one; what they cost is shown.
-    The result is a run of its own; RUN stays as it is.
+    RUN is a run's folder, a run's id or its beginning, or `latest`. No target is asked. Judges
+    are, if the suite has graders that need one; what they cost is shown, and --cache keeps what
+    they say. The result is a run of its own; RUN stays as it is.
 
     \b
     muster grade .muster/results/20260101-120000-sums
-    muster grade RUN --suite stricter.eval.yaml --output regraded
+    muster grade latest --suite stricter.eval.yaml --output regraded
     """
-    names = ("paths", "targets", "targets_file", "judge", "threshold", "workers", "output")
-    options = EvalOptions(
-        **{name: given[name] for name in (*names, "record", "safe")},
-    )
+    names = ("paths", "targets", "targets_file", "judge", "threshold", "workers", "output",
+             "budget_usd", "record", "cache_path", "cache_mb", "safe")  # fmt: skip
+    options = EvalOptions(**{name: given[name] for name in names}, cache=cache_word(given["cache"]))
+    if given["resume"] and options.output is None:
+        raise UsageError("--resume goes on with the run in a folder: name it with --output DIR")
+    given["reports"] = files_asked(given["reports"])
+    folder = Path(given["run"])
+    if not folder.is_dir():
+        folder = find_run(given["run"], Path.cwd())
     with redirect_stdout(sys.stderr):  # what users' code prints is no part of our answer
-        regrading = plan_regrading(Path(given["folder"]), options)
+        regrading = plan_regrading(folder, options)
     for line in regrading.plan.warnings:
         click.echo(f"warning: {line}", err=True)
     for line in regrading.left_out.lines():
@@ -96,26 +102,18 @@ async def _carry_out(given: dict[str, Any], regrading: Regrading) -> int:
 
 
 async def _grade(given: dict[str, Any], regrading: Regrading) -> int:
-    style = "quiet" if given["quiet"] else "live" if sys.stderr.isatty() else "plain"
-    shown: list[Progress] = []
-
-    def observe(total: int, totals: RunTotals) -> Progress:
-        progress = Progress(total, totals, style=style, verbose=given["verbose"])
-        progress.__enter__()
-        shown.append(progress)
-        return progress
-
-    plan, stop = regrading.plan, asyncio.Event()
-    work = run(plan, observe=observe, stop=stop, skip=regrading.skip, graded_from=regrading.about)
-    task = asyncio.ensure_future(work)
-    received = cancel_on_signals(task, stop)
-    with redirect_stdout(sys.stderr):
-        try:
-            evaluation = await task
-        finally:
-            for progress in shown:
-                progress.__exit__(None, None, None)
-    show_evaluation(given, plan, evaluation, resumable=False)
+    plan = regrading.plan
+    evaluation, received = await watched(
+        given,
+        plan,
+        resume=plan.options.output if given["resume"] else None,
+        skip=regrading.skip,
+        graded_from=regrading.about,
+    )
+    same = "".join(f" --suite {path}" for path in given["paths"])
+    again = f"muster grade {given['run']}{same} --output {evaluation.folder} --resume"
+    show_evaluation(given, plan, evaluation, again)
+    report_on_run(evaluation.folder, given["reports"])
     if not given["as_json"]:
         click.echo(f"graded again: {regrading.recorded.folder}; tokens and cost are as recorded")
     return exit_code(given, evaluation, received)

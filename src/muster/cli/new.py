@@ -123,6 +123,7 @@ def new_tool(name: str, as_package: bool, folder: Path, force: bool) -> None:
     """Make a tool for agents: a Python function called NAME."""
     names = Names.checked(name, "tool")
     scaffold = Scaffold("tool", "tool", ".", None, object="sample_name")
+    names.no_keyword()
     if as_package:
         _make_package(scaffold, names, folder, force)
         return
@@ -135,19 +136,34 @@ def new_tool(name: str, as_package: bool, folder: Path, force: bool) -> None:
 
 @new.command("suite")
 @_options()
-def new_suite(name: str, folder: Path, force: bool) -> None:
+@click.option("--package", "as_package", is_flag=True, hidden=True)
+def new_suite(name: str, as_package: bool, folder: Path, force: bool) -> None:
     """Make a suite called NAME, which measures a target."""
     names = Names.checked(name, "suite")
+    if as_package:
+        raise UsageError(
+            "a suite is a file and needs no package: put it, with its data, where others can read "
+            f"it, and they run `muster eval {name}.eval.yaml --target THEIRS`; what it needs of "
+            "Python, a grader or a provider, can be a package"
+        )
     files = simple_files("suite", {"evals/sample-name.eval.yaml": "suite.eval.yaml"}, names)
     _make(folder, files, force, then=[f"muster eval {next(iter(files))}"])
 
 
 @new.command("team")
-@_options()
-def new_team(name: str, folder: Path, force: bool) -> None:
+@_options(package=True)
+def new_team(name: str, as_package: bool, folder: Path, force: bool) -> None:
     """Make a team of two agents called NAME, with tests of it."""
     names = Names.checked(name, "team")
     templates = ("team.yaml", "team.test.yaml")
+    if as_package:
+        from muster.providers import providers
+
+        _check_free(providers, Names.checked(name, "provider"), folder, [], force)
+        data = {template: template for template in templates}
+        scaffold = Scaffold("team", "team", "", "providers", object="create", data=data)
+        _make_package(scaffold, names, folder, force)
+        return
     places = {f"teams/sample-name/{template}": template for template in templates}
     files = simple_files("team", places, names)
     place = f"teams/{name}"
@@ -174,7 +190,7 @@ def _check_free(
 
 def _make_package(scaffold: Scaffold, names: Names, folder: Path, force: bool) -> None:
     then = ["pip install -e '.[test]'", "pytest"]
-    if scaffold.kind == "provider":
+    if scaffold.group == "providers":
         then.append("muster providers")
     _make(folder, package_of(scaffold, names), force, then=then, enter=names.distribution)
 

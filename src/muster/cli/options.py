@@ -13,16 +13,21 @@ __all__ = (
     "FILE",
     "FOLDER",
     "budget_option",
+    "cache_options",
+    "ending_options",
     "guard_options",
     "json_option",
+    "keeping_options",
     "lenient_option",
     "safe_option",
     "target_option",
     "targets_option",
     "team_option",
+    "threshold_option",
     "timeout_option",
     "together",
     "values_option",
+    "workers_option",
 )
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -75,6 +80,15 @@ lenient_option = click.option(
 )
 
 
+workers_option = click.option(
+    "-w", "--workers", type=click.IntRange(min=1), help="Calls at a time, each target."
+)
+
+threshold_option = click.option(
+    "--threshold", type=click.FloatRange(0, 1), help="The score from which a case is ok."
+)
+
+
 def team_option(more: str = "") -> Callable[[C], C]:
     """`--team`, and ark's name for it."""
     return click.option(
@@ -109,6 +123,68 @@ def budget_option(help: str) -> Callable[[C], C]:
     """`--budget-usd`."""
     return click.option("--budget-usd", type=ABOVE_ZERO, metavar="USD", help=help)
 
+
+keeping_options = together(
+    click.option(
+        "-o",
+        "--output",
+        type=FOLDER,
+        metavar="DIR",
+        help="Where the run is kept. Default: .muster/results/TIME-SUITE.",
+    ),
+    click.option(
+        "--judge",
+        metavar="TARGET",
+        help="Who judges where neither the suite nor the target names a judge_target.",
+    ),
+    click.option(
+        "--record", is_flag=True, help="Keep every exchange with a provider in the run's folder."
+    ),
+    click.option(
+        "--report",
+        "reports",
+        multiple=True,
+        metavar="FORMAT=FILE",
+        help="Write a report at the end: html, junit, markdown, csv or parquet.",
+    ),
+)
+"""Where a run goes, and what is kept of it."""
+
+cache_options = together(
+    click.option(
+        "--cache/--no-cache",
+        default=None,
+        help="Do not ask again for answers that are there, whatever the suites say.",
+    ),
+    click.option(
+        "--cache-path",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="Where answers are cached. Default: .muster/cache of the project.",
+    ),
+    click.option(
+        "--cache-size",
+        "cache_mb",
+        type=ABOVE_ZERO,
+        metavar="MB",
+        help="What the cache may hold; what was used least recently goes first. Default: 1000.",
+    ),
+)
+
+ending_options = together(
+    json_option("Print the summary as JSON."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress."),
+    click.option("-v", "--verbose", is_flag=True, help="A line for each result."),
+    click.option(
+        "--allow-errors",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Up to N execution errors do not fail the run.",
+    ),
+    click.option("--no-gate", is_flag=True, help="Failing cases do not fail the command."),
+)
+"""What is shown of a run, and what fails it."""
 
 guard_options = together(
     click.option(

@@ -78,7 +78,7 @@ def power_command(
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode(sizing.to_dict()), indent=2).decode())
+        click.echo(msgspec.json.format(msgspec.json.encode(sizing), indent=2).decode())
     else:
         click.echo(render_sizing(sizing))
     return 0

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
-from muster.evals.summary import RunTotals, reason_of
+from muster.evals.summary import RunTotals, one_line, reason_of
 from muster.reports.terminal import format_money, format_tokens
 
 __all__ = ("Progress",)
@@ -144,7 +144,7 @@ def _line_of(result: CaseResult) -> str:
     took = "" if result.duration_ms is None else f"  {result.duration_ms:.0f} ms"
     why = "" if result.execution_status == OK else f"  {reason_of(result)[:200]}"
     repeat = f" #{result.repeat}" if result.repeat else ""
-    return f"{mark}  {result.test_id}{repeat}  {result.target}{score}{took}{why}"
+    return f"{mark}  {one_line(result.test_id)}{repeat}  {result.target}{score}{took}{why}"
 
 
 def _clock(seconds: float) -> str:

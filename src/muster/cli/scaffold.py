@@ -81,20 +81,16 @@ class Names(msgspec.Struct, frozen=True):
         of this name can be imported, which the file would hide from the others beside it."""
         return f"{self.module}_{self.kind}" if _is_module(self.module, folder) else self.module
 
-    def importable(self, folder: Path) -> Names:
-        """Itself, if a module and a function of the user's may be called so.
-
-        Raises:
-            UsageError: it is a word of Python's, or there is such a module.
-        """
-        why = None
+    def no_keyword(self) -> None:
+        """Raise `UsageError` when no function can be called so."""
         if keyword.iskeyword(self.module):
-            why = "it is a word of Python's"
-        elif _is_module(self.module, folder):
+            raise UsageError(f'"{self.name}" cannot name a {self.kind}: it is a word of Python\'s')
+
+    def importable(self, folder: Path) -> None:
+        """Raise `UsageError` when the user's module of this name would hide another."""
+        if _is_module(self.module, folder):
             why = f"its file would hide the module {self.module}"
-        if why is not None:
             raise UsageError(f'"{self.name}" cannot name a {self.kind}: {why}')
-        return self
 
     def fill(self, text: str) -> str:
         """A template's text, for this name."""
@@ -110,7 +106,7 @@ class Scaffold(msgspec.Struct, frozen=True):
     """What a kind of thing is made of."""
 
     kind: str
-    """`provider`, `grader` or `tool`."""
+    """`provider`, `grader`, `tool` or `team`."""
     code: str
     """The template of its code, and `test_…` of its tests."""
     place: str
@@ -119,6 +115,8 @@ class Scaffold(msgspec.Struct, frozen=True):
     """The entry points of packages that offer some; `None`: they are found by their dotted path."""
     object: str = "SampleName"
     """What the code defines, and the tests import."""
+    data: Mapping[str, str] = {}
+    """What a package holds besides code: templates by the names of the files."""
 
     @property
     def registration(self) -> str:
@@ -157,6 +155,10 @@ def package_of(scaffold: Scaffold, names: Names) -> dict[str, str]:
         f"{package}/__init__.py": _template("package", "init.py"),
         f"{package}/{scaffold.kind}.py": code,
         f"{package}/py.typed": "",
+        **{
+            f"{package}/{names.fill(at)}": _template(scaffold.kind, name)
+            for at, name in scaffold.data.items()
+        },
         f"{names.distribution}/tests/test_{scaffold.kind}.py": tests,
         f"{names.distribution}/pyproject.toml": project,
         f"{names.distribution}/README.md": _template("package", "README.md"),

@@ -14,6 +14,9 @@ NAMES = (
     "result",
     "run",
     "report",
+    "comparison",
+    "trend",
+    "power",
     "team",
     "script",
     "stdio-protocol",
@@ -25,10 +28,10 @@ NAMES = (
 @click.command()
 @click.argument("name", type=click.Choice(NAMES))
 def schema(name: str) -> None:
-    """Print the JSON Schema of a suite, a targets file, a line of results.jsonl, run.json, the
-    summary of a report, a document of a manifest (team), a script of the mock with its tests
-    (script), a line of the stdio protocol, a plan of faults for the proxy (chaos), or a line of its
-    cassettes."""
+    """Print the JSON Schema of a suite, a targets file, a line of results.jsonl, run.json, what
+    `muster report`, `compare` (comparison), `trend` and `power` print with --json, a document of a
+    manifest (team), a script of the mock with its tests (script), a line of the stdio protocol, a
+    plan of faults for the proxy (chaos), or a line of its cassettes."""
     from muster.teams.schemas import schema_of
 
     click.echo(json.dumps(schema_of(name), indent=2))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
-
-import click
 
 __all__ = ("cancel_on_signals", "on_signals")
 
@@ -44,7 +43,8 @@ def cancel_on_signals(task: asyncio.Future[Any], stop: asyncio.Event) -> list[in
     have time to end, with the second no more. As `on_signals`."""
 
     def first() -> None:
-        click.echo("interrupted: ending the calls under way …", err=True)
+        # Not by click, which would write past what keeps a live view whole.
+        print("interrupted: ending the calls under way …", file=sys.stderr, flush=True)
         stop.set()
         task.cancel()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from muster.cli.options import (
     values_option,
 )
 from muster.errors import UsageError
+from muster.teams.json_output import strict_json
 from muster.teams.launch import LaunchOptions
 from muster.teams.mock_script import Script, read_script
 
@@ -168,8 +168,8 @@ _KINDS = {list: "a list", str: "a text", bool: "true or false", type(None): "nul
 
 def _object(source: str, given: str) -> dict[str, Any]:
     try:
-        value = json.loads(source)
-    except (ValueError, RecursionError) as error:
+        value = strict_json(source)
+    except ValueError as error:
         raise UsageError(f"--input {_short(given)}: not JSON: {error}") from None
     if not isinstance(value, dict):
         found = _KINDS.get(type(value), "a number")

@@ -10,7 +10,7 @@ import click
 from muster.cli.options import json_option, target_option
 from muster.errors import UsageError
 from muster.evals.scored import ScoredRun
-from muster.evals.trend import Trend
+from muster.evals.trend import Trend, Trends
 
 __all__ = ("trend_command",)
 
@@ -53,8 +53,8 @@ def trend_command(
     if as_json:
         import msgspec
 
-        data = {"trends": [trend.to_dict() for trend in found]}
-        click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2).decode())
+        data = msgspec.json.encode(Trends(found))
+        click.echo(msgspec.json.format(data, indent=2).decode())
     else:
         click.echo(render_trends(found))
     return 1 if fail_if and any(trend.direction == fail_if for trend in found) else 0
@@ -98,5 +98,11 @@ def _trends(runs: Sequence[ScoredRun], suite: str | None, target: str | None) ->
     names = [target] if target is not None else shared
     if not names:
         raise UsageError("the runs share no target; name runs of one, or one with --target")
-    last = suite or runs[-1].results[0].suite_key
-    return [trend_of(runs, name, last) for name in names]
+    others = dict.fromkeys(name for run in runs for name in run.targets)
+    if target is None and (gone := [name for name in others if name not in shared]):
+        runs[-1].notes.append(f"not in every run, and left out: {', '.join(gone)}")
+    last = runs[-1].results[0]
+    suites = [suite] if suite is not None else [last.suite_key, last.suite]
+    if suite is None and all(len({r.suite_key for r in run.results}) == 1 for run in runs):
+        suites = []  # each is of one suite, whatever it is called
+    return [trend_of(runs, name, suites) for name in names]

@@ -44,6 +44,7 @@ def set_baseline(run: ScoredRun, name: str, here: Path) -> Path:
         "started_at": run.started_at,
         "suites": run.suites,
         "notes": run.notes,
+        "early": run.early,
     }
     head = msgspec.json.encode(record)[:-1]
     # A result a line: a baseline that is committed has diffs that can be read.

@@ -37,6 +37,11 @@ class MoneyBudget:
         return self.limit - self.spent - self._reserved
 
     @property
+    def exceeded(self) -> str:
+        """What is to be said when nothing is left."""
+        return f"budget of ${self.limit:g} exceeded: spent ${self.spent:.4g}"
+
+    @property
     def _reserved(self) -> float:
         return sum(self._dearest if price is None else price for price in self._under_way)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "Comparison",
+    "Comparisons",
     "Gate",
     "Settings",
     "compare",
@@ -99,9 +100,20 @@ class Change(msgspec.Struct, frozen=True):
     difference: float
 
 
+class CaseName(msgspec.Struct, frozen=True):
+    """A case that was not compared."""
+
+    suite: str
+    """Its file, or its name."""
+    test_id: str
+    prompt: str | None
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """All that is told of a against b."""
 
+    verdict: str
+    """In a word, by the interval: see `verdict`."""
     a: SideSummary
     b: SideSummary
     cases: int
@@ -125,31 +137,17 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Measure | None
     duration_ms: Measure | None
     changed: list[Change]
-    only_a: list[CaseKey]
-    only_b: list[CaseKey]
-    errored_a: list[CaseKey]
-    errored_b: list[CaseKey]
+    only_a: list[CaseName]
+    only_b: list[CaseName]
+    errored_a: list[CaseName]
+    """Both have it, but a has no score."""
+    errored_b: list[CaseName]
     error_results_a: int
     """Results without a score, of all cases that both have."""
     error_results_b: int
     draws: int
     seed: int
     notes: list[str]
-
-    @property
-    def verdict(self) -> str:
-        """In a word, by the interval."""
-        return verdict(self.difference)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The published form, what `muster compare --json` prints."""
-        data: dict[str, Any] = msgspec.to_builtins(self)
-        for name in ("only_a", "only_b", "errored_a", "errored_b"):
-            data[name] = [
-                {"suite": suite, "test_id": test_id, "prompt": prompt}
-                for suite, test_id, prompt in data[name]
-            ]
-        return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, **data}
 
 
 def verdict(difference: Estimate, margin: float = 0.0) -> str:
@@ -174,6 +172,15 @@ class Gate(msgspec.Struct, frozen=True):
     """Of the intervals that decide: of several comparisons, each is wider (Bonferroni)."""
     failed: bool
     verdicts: list[str]
+
+
+class Comparisons(msgspec.Struct, frozen=True):
+    """What `muster compare --json` prints; its schema is published."""
+
+    comparisons: list[Comparison]
+    gate: Gate | None
+    """What `--fail-if` said; without it `null`."""
+    schema_version: int = SCHEMA_VERSION
 
 
 def gate(
@@ -237,7 +244,9 @@ def compare(a: Side, b: Side, settings: Settings = DEFAULTS) -> Comparison:
     p, exact = sign_flip(differences, clusters, draws=settings.draws, seed=settings.seed)
     only_a, only_b, p_mcnemar, why_not = _binary(pairs, clusters is not None)
     count = pairs.n if clusters is None else int(clusters.max()) + 1
+    difference = mean_difference(differences, clusters, confidence)
     return Comparison(
+        verdict=verdict(difference),
         a=_summary(a, pairs, pairs.a, confidence),
         b=_summary(b, pairs, pairs.b, confidence),
         cases=pairs.n,
@@ -245,7 +254,7 @@ def compare(a: Side, b: Side, settings: Settings = DEFAULTS) -> Comparison:
         wins=int(np.count_nonzero(differences > 0)),
         losses=int(np.count_nonzero(differences < 0)),
         ties=int(np.count_nonzero(differences == 0)),
-        difference=mean_difference(differences, clusters, confidence),
+        difference=difference,
         confidence=confidence,
         only_a_passed=only_a,
         only_b_passed=only_b,
@@ -258,10 +267,10 @@ def compare(a: Side, b: Side, settings: Settings = DEFAULTS) -> Comparison:
         cost_usd=_measure(pairs, ("cost", "costed"), clusters, settings),
         duration_ms=_measure(pairs, ("duration", "timed"), clusters, settings),
         changed=_changes(pairs, score_a, score_b, differences, settings.most_changed),
-        only_a=pairs.only_a,
-        only_b=pairs.only_b,
-        errored_a=pairs.errored_a,
-        errored_b=pairs.errored_b,
+        only_a=_named(pairs.only_a),
+        only_b=_named(pairs.only_b),
+        errored_a=_named(pairs.errored_a),
+        errored_b=_named(pairs.errored_b),
         error_results_a=pairs.errors_a,
         error_results_b=pairs.errors_b,
         draws=settings.draws,
@@ -414,8 +423,13 @@ def _changes(pairs: Pairs, a: Floats, b: Floats, differences: Floats, most: int)
     ]
 
 
+def _named(keys: Sequence[CaseKey]) -> list[CaseName]:
+    return [CaseName(*key) for key in keys]
+
+
 def _notes(a: Side, b: Side, pairs: Pairs) -> list[str]:
-    notes = list(dict.fromkeys((*a.run.notes, *b.run.notes)))
+    early = (side.run.early[side.target] for side in (a, b) if side.target in side.run.early)
+    notes = list(dict.fromkeys((*early, *a.run.notes, *b.run.notes)))
     if pairs.how:
         notes.append(f"cases are paired {pairs.how}")
     notes += [
@@ -437,10 +451,14 @@ def describe_unpaired(comparison: Comparison, shown: int = 5) -> list[str]:
         (comparison.errored_b, f"execution error in {comparison.b.label}"),
     )
     return [
-        f"{len(keys)} {what}: {first_words(map(shown_case, keys), shown)}"
-        for keys, what in found
-        if keys
+        f"{len(names)} {what}: {first_words(map(_shown, names), shown)}"
+        for names, what in found
+        if names
     ]
+
+
+def _shown(name: CaseName) -> str:
+    return shown_case((name.suite, name.test_id, name.prompt))
 
 
 def shown_p(p: float) -> str:

@@ -88,6 +88,7 @@ async def run(
         record["graded_from"] = graded_from
         if resume is not None:
             earlier = take_over(folder, plan, totals, record)
+            earlier.done.update(skip)
         write_run(folder, record)
         observer = observe(plan.results, totals) if observe is not None else None
         outcome = Outcome(totals, status="interrupted")
@@ -131,7 +132,12 @@ async def _complete(
             [_job(job, options, scope) for job in plan.jobs],
             write,
             totals=totals,
-            limits=RunLimits(options.timeout, options.budget_usd, options.fail_on_error),
+            limits=RunLimits(
+                options.timeout,
+                options.budget_usd,
+                options.fail_on_error,
+                answers_cost=record["graded_from"] is None,
+            ),
             observer=observer,
             earlier=earlier,
         )

@@ -282,6 +282,7 @@ async def _grade(
         duration_ms=duration_ms,
         judges=record.judges,
         target=item.target,
+        repeat=item.repeat,
         threshold=item.threshold,
         scope=item.scope,
     )

@@ -63,11 +63,11 @@ class Instruments:
             return None
         return _Layers(self, caching)
 
-    def is_cacheable(self, target: ResolvedTarget) -> bool:
+    def is_cacheable(self, target: ResolvedTarget, builtin: bool) -> bool:
         """Whether the cache may keep the target's answers; if not, it is remembered."""
         if target.cacheable is not None:
             return target.cacheable
-        if target.provider in _SEEN_THROUGH:
+        if builtin and target.provider in _SEEN_THROUGH:
             return True
         self._uncached[target.name] = target.provider
         return False
@@ -130,11 +130,16 @@ class _Layers:
         return provider
 
     def whole(
-        self, provider: Provider, target: ResolvedTarget, capabilities: Capabilities
+        self,
+        provider: Provider,
+        target: ResolvedTarget,
+        capabilities: Capabilities,
+        *,
+        builtin: bool,
     ) -> Provider:
         """`provider`, with its retries and fallbacks: each call of it is one question."""
         cache = self.instruments.cache
-        if self.caching and cache is not None and self.instruments.is_cacheable(target):
+        if self.caching and cache is not None and self.instruments.is_cacheable(target, builtin):
             provider = Cached(provider, target, capabilities, cache, self._on_hit(target))
         tracer = self.instruments.tracer
         if tracer is not None:

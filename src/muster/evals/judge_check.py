@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from muster.config.document import Document, Place
 from muster.errors import ConfigError, MusterError, UsageError
-from muster.evals.agreement import cohen_kappa, difference_of_means, share
+from muster.evals.agreement import cohen_kappa, share
 from muster.evals.case import DEFAULT_THRESHOLD, Case
 from muster.evals.graders import graders
 from muster.evals.graders.base import BoundGrader, GradeContext, GraderError
@@ -22,21 +20,25 @@ from muster.evals.graders.llm import LlmGrader
 from muster.evals.graders.llm_prompt import PAIRS, JudgePrompt, variables_of
 from muster.evals.graders.load import bind_graders
 from muster.evals.graders.pairwise import DEFAULT_CRITERIA, Duel, ask_pair
+from muster.evals.judge_agreement import Judged, agreement_report
 from muster.evals.judge_desk import Desk
 from muster.evals.judge_examples import Example, ExampleFile, Pair
+from muster.evals.judge_meter import NotAsked, NothingAsked
 from muster.evals.judge_records import JudgeId, identity, order_report, store_record, told
 from muster.evals.judging import CaseJudges
 from muster.evals.scoring import as_score
-from muster.evals.stats import Estimate, clustered_mean
 from muster.evals.suites.moved import MovedDocument
 from muster.provider import Message, ProviderResponse
 
 __all__ = ("Check", "JudgeOptions", "check_judge", "pair_report")
 
-LEVELS = 10
-"""Scores are compared in so many steps where labels are scores."""
-
 ERRORS_TOLD = 10
+
+
+class NoVerdict(MusterError):
+    """The judge was asked, and said nothing that could be read."""
+
+    exit_code = 1
 
 
 class JudgeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,24 +55,23 @@ class Check(msgspec.Struct, frozen=True):
 
     records: tuple[dict[str, Any], ...]
     stored: tuple[Path, ...]
+    stopped: str | None = None
+    """The bound that ended it before all was asked. Nothing is kept then: the first part of a file
+    does not speak for all of it."""
 
 
-class _Judged(msgspec.Struct, frozen=True):
-    example: Example
-    score: float
-    passed: bool
-    judge: JudgeId
-
-    @property
-    def error(self) -> float:
-        """How much more the judge gives than people do."""
-        return self.score - self.example.score
+_Note: TypeAlias = Callable[[dict[str, Any]], None] | None
 
 
 async def check_judge(
-    file: ExampleFile, options: JudgeOptions, desk: Desk, *, store: bool = True
+    file: ExampleFile,
+    options: JudgeOptions,
+    desk: Desk,
+    *,
+    store: bool = True,
+    note: Callable[[dict[str, Any]], None] | None = None,
 ) -> Check:
-    """Ask the judge about every example, and compare.
+    """Ask the judge about every example, and compare. `note` is given a row for each, as it comes.
 
     Raises:
         MusterError: the judge is not well defined, or never gave a verdict.
@@ -80,9 +81,9 @@ async def check_judge(
     bar = settings.get("min_score", settings.get("threshold", DEFAULT_THRESHOLD))
     found: list[tuple[JudgeId, dict[str, Any]]] = []
     if file.examples:
-        found.append(await _check_answers(file, bound, float(bar), desk))
+        found.append(await _check_answers(file, bound, float(bar), desk, note))
     if file.pairs:
-        found.append(await _check_pairs(file, grader, settings, desk))
+        found.append(await _check_pairs(file, grader, settings, desk, note))
     records, stored = [], []
     for judge, record in found:
         records.append(
@@ -97,9 +98,9 @@ async def check_judge(
                 **record,
             }
         )
-        if store:
+        if store and desk.meter.stopped is None:
             stored.append(store_record(desk.project.root, judge, records[-1]))
-    return Check(tuple(records), tuple(stored))
+    return Check(tuple(records), tuple(stored), desk.meter.stopped)
 
 
 def _grader(
@@ -157,102 +158,53 @@ def _read_prompt(path: Path) -> str:
 
 
 async def _check_answers(
-    file: ExampleFile, bound: BoundGrader, bar: float, desk: Desk
+    file: ExampleFile, bound: BoundGrader, bar: float, desk: Desk, note: _Note
 ) -> tuple[JudgeId, dict[str, Any]]:
-    async def ask(example: Example, judges: CaseJudges) -> _Judged:
+    async def ask(example: Example, judges: CaseJudges) -> Judged:
         context = _context(example, example.output, judges, bar)
         score = as_score(await bound.grade(context), bar)
         judge = identity(score.details or {})
         assert judge is not None
         passed = score.score >= bar and score.passed is not False
-        return _Judged(example, score.score, passed, judge)
+        reason = "; ".join(one.text for one in score.assertions)
+        return Judged(example, score.score, passed, judge, reason)
+
+    def seen(example: Example, answer: Judged | GraderError) -> None:
+        label: dict[str, Any] = {"label": example.score}
+        if isinstance(answer, Judged):
+            label |= {"score": answer.score, "passed": answer.passed, "reason": answer.reason}
+            label["agrees"] = answer.passed == (example.score >= bar)
+        _noted(note, example, answer, label)
 
     before = desk.asked
-    answers = await desk.each(file.examples, ask, None)
-    judged = [answer for answer in answers if isinstance(answer, _Judged)]
+    answers = await desk.each(file.examples, ask, None, seen)
+    judged = [answer for answer in answers if isinstance(answer, Judged)]
     errors = _errors(file.examples, answers)
     if not judged:
-        raise MusterError(f"the judge gave no verdict: {errors[0]['error']}")
+        raise _no_verdict(errors, desk)
     record = {
         "kind": "answers",
         "examples": len(file.examples),
         "judged": len(judged),
         "errors": len(errors),
+        "not_asked": _not_asked(answers),
         "error_examples": errors[:ERRORS_TOLD],
         "threshold": bar,
-        **_agreement(judged, bar),
+        **agreement_report(judged, bar),
         **desk.spent(before),
     }
     return _one_judge([one.judge for one in judged]), record
-
-
-def _agreement(judged: Sequence[_Judged], bar: float) -> dict[str, Any]:
-    labels = [one.example.score >= bar for one in judged]
-    table = [[0, 0], [0, 0]]
-    for one, good in zip(judged, labels, strict=True):
-        table[not good][not one.passed] += 1
-    (true_pass, false_fail), (false_pass, true_fail) = table
-    graded = any(one.example.graded for one in judged)
-    errors = [one.error for one in judged]
-    return {
-        "agreement": told(share(true_pass + true_fail, len(judged))),
-        "kappa": told(cohen_kappa(table)),
-        "weighted_kappa": told(_weighted(judged)) if graded else None,
-        "confusion": {
-            "labelled_pass": {"judged_pass": true_pass, "judged_fail": false_fail},
-            "labelled_fail": {"judged_pass": false_pass, "judged_fail": true_fail},
-        },
-        "passes_found": told(share(true_pass, true_pass + false_fail)),
-        "fails_found": told(share(true_fail, false_pass + true_fail)),
-        "leniency": told(
-            clustered_mean([float(one.passed) - good for one, good in
-                            zip(judged, labels, strict=True)], bounds=(-1.0, 1.0))
-        ),
-        "score_error": told(clustered_mean(errors, bounds=(-1.0, 1.0))) if graded else None,
-        "mean_absolute_error": math.fsum(map(abs, errors)) / len(errors) if graded else None,
-        "length_bias": _length_bias(judged, labels),
-    }  # fmt: skip
-
-
-def _weighted(judged: Sequence[_Judged]) -> Estimate | None:
-    """Kappa with quadratic weights over scores in tenths."""
-    table = [[0] * (LEVELS + 1) for _ in range(LEVELS + 1)]
-    for one in judged:
-        table[_level(one.example.score)][_level(one.score)] += 1
-    return cohen_kappa(table, "quadratic")
-
-
-def _level(score: float) -> int:
-    return math.floor(score * LEVELS + 0.5)
-
-
-def _length_bias(judged: Sequence[_Judged], labels: Sequence[bool]) -> dict[str, Any] | None:
-    """How much kinder the judge is to the longer half of the answers than people are.
-
-    Verdict minus label is compared between the halves, so that long answers that *are* better
-    count for nothing. `None` where all answers are of one length.
-    """
-    lengths = [len(one.example.output) for one in judged]
-    middle = median(lengths)
-    kindness = [float(one.passed) - good for one, good in zip(judged, labels, strict=True)]
-    longer = [error for error, length in zip(kindness, lengths, strict=True) if length > middle]
-    shorter = [error for error, length in zip(kindness, lengths, strict=True) if length <= middle]
-    found = difference_of_means(longer, shorter, (-1.0, 1.0))
-    if found is None:
-        return None
-    return {
-        "median_length": middle,
-        "longer": told(clustered_mean(longer, bounds=(-1.0, 1.0))),
-        "shorter": told(clustered_mean(shorter, bounds=(-1.0, 1.0))),
-        "difference": told(found),
-    }
 
 
 # --- pairs ----------------------------------------------------------------------------------------
 
 
 async def _check_pairs(
-    file: ExampleFile, grader: LlmGrader, settings: Mapping[str, Any], desk: Desk
+    file: ExampleFile,
+    grader: LlmGrader,
+    settings: Mapping[str, Any],
+    desk: Desk,
+    note: _Note,
 ) -> tuple[JudgeId, dict[str, Any]]:
     if settings.get("prompt") is not None or grader.prompt.rubrics:
         raise UsageError(f"{file.path}: pairs are judged by `criteria` in words alone")
@@ -267,7 +219,15 @@ async def _check_pairs(
             case_id=pair.id,
         )  # fmt: skip
 
-    answers = await desk.each(file.pairs, ask, None)
+    def seen(pair: Pair, answer: list[Duel] | GraderError) -> None:
+        label: dict[str, Any] = {"label": pair.winner}
+        if isinstance(answer, list):
+            label["votes"] = [duel.to_dict() for duel in answer]
+            if pair.winner is not None:
+                label["agrees"] = all(duel.winner == pair.winner for duel in answer)
+        _noted(note, pair, answer, label)
+
+    answers = await desk.each(file.pairs, ask, None, seen)
     errors = _errors(file.pairs, answers)
     judged = [
         (pair, duel)
@@ -276,7 +236,7 @@ async def _check_pairs(
         for duel in duels
     ]
     if not judged:
-        raise MusterError(f"the judge gave no verdict: {errors[0]['error']}")
+        raise _no_verdict(errors, desk)
     labelled = [(pair, duel) for pair, duel in judged if pair.winner is not None]
     sides = ("a", "b", "tie")
     table = [[0] * 3 for _ in sides]
@@ -289,6 +249,7 @@ async def _check_pairs(
         "examples": len(file.pairs),
         "judged": len(judged),
         "errors": len(errors),
+        "not_asked": _not_asked(answers),
         "error_examples": errors[:ERRORS_TOLD],
         "agreement": told(share(same, len(labelled))) if labelled else None,
         "kappa": told(cohen_kappa(table)) if labelled else None,
@@ -357,5 +318,24 @@ def _errors(items: Sequence[Example | Pair], answers: Sequence[Any]) -> list[dic
     return [
         {"id": item.id, "error": str(answer)}
         for item, answer in zip(items, answers, strict=True)
-        if isinstance(answer, GraderError)
+        if isinstance(answer, GraderError) and not isinstance(answer, NotAsked)
     ]
+
+
+def _noted(note: _Note, one: Example | Pair, answer: object, row: dict[str, Any]) -> None:
+    """Tell of one example, unless it was not asked about."""
+    if note is None or isinstance(answer, NotAsked):
+        return
+    if isinstance(answer, GraderError):
+        row["error"] = str(answer)
+    note({"id": one.id, "input": one.input, **row})
+
+
+def _not_asked(answers: Sequence[Any]) -> int:
+    return sum(isinstance(answer, NotAsked) for answer in answers)
+
+
+def _no_verdict(errors: Sequence[Mapping[str, str]], desk: Desk) -> MusterError:
+    if errors:
+        return NoVerdict(f"the judge gave no verdict: {errors[0]['error']}")
+    return NothingAsked(f"the judge gave no verdict: {desk.meter.stopped}")

@@ -14,6 +14,7 @@ from muster.config.secrets import Masker, environment_secrets, secret_values
 from muster.config.targets import load_catalog
 from muster.errors import UsageError
 from muster.evals.graders.base import GraderError
+from muster.evals.judge_meter import JudgeMeter, NotAsked
 from muster.evals.judging import CaseJudges, Judges, describe_judge
 from muster.provider import TokenUsage
 from muster.providers import providers
@@ -29,9 +30,17 @@ class Desk:
     """Where judges are asked about many things."""
 
     def __init__(
-        self, start: Path, *, targets_file: Path | None = None, safe: bool = False, workers: int = 8
+        self,
+        start: Path,
+        *,
+        targets_file: Path | None = None,
+        safe: bool = False,
+        workers: int = 8,
+        budget_usd: float | None = None,
+        max_calls: int | None = None,
     ) -> None:
-        """The targets are those of the project around the folder `start`.
+        """The targets are those of the project around the folder `start`. `budget_usd` and
+        `max_calls` bound what judges take, all together.
 
         Raises:
             MusterError: the targets cannot be read.
@@ -42,6 +51,7 @@ class Desk:
         registry = providers.for_project(self.project.provider_folders, safe=safe)
         self._pool = TargetPool(catalog, registry)
         self._workers = workers
+        self.meter = JudgeMeter(budget_usd, max_calls)
         self._asked: list[CaseJudges] = []
 
     def check(self, names: Sequence[str | None], default: str | None) -> None:
@@ -56,10 +66,12 @@ class Desk:
         items: Sequence[T],
         ask: Callable[[T, CaseJudges], Awaitable[R]],
         default: str | None,
+        seen: Callable[[T, R | GraderError], None] | None = None,
     ) -> list[R | GraderError]:
-        """What `ask` makes of each item, or why there is nothing, in the items' order."""
+        """What `ask` makes of each item, or why there is nothing, in the items' order. `seen` is
+        told each as it comes."""
         judges = Judges(
-            lambda name: self._pool.open(name).provider,
+            lambda name: self.meter.around(self._pool.open(name).provider),
             default,
             lambda name: self._pool.open(name).capabilities,
         )
@@ -71,10 +83,18 @@ class Desk:
                 self._asked.append(asked)
                 try:
                     return await ask(item, asked)
+                except NotAsked as error:
+                    return error
                 except GraderError as error:
                     return GraderError(self._masked(str(error)))
 
-        return list(await asyncio.gather(*(one(item) for item in items)))
+        async def told(item: T) -> R | GraderError:
+            found = await one(item)
+            if seen is not None:
+                seen(item, found)
+            return found
+
+        return list(await asyncio.gather(*(told(item) for item in items)))
 
     def _masked(self, text: str) -> str:
         """`text` without the secrets of the environment and of the judges."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ("CaseKey", "Pairs", "Side", "pair", "shown_case", "tally")
+__all__ = ("CaseKey", "Pairs", "Side", "known_alike", "pair", "shown_case", "tally")
 
 CaseKey: TypeAlias = tuple[str, str, str | None]
 """(suite key, test id, prompt)."""
@@ -139,6 +139,19 @@ def _numbered(pairs: Pairs) -> list[int]:
     return column if len(numbers) < len(column) else []
 
 
+def known_alike(
+    sides: Sequence[Mapping[CaseKey, Tally]],
+) -> tuple[str, list[dict[tuple[Any, ...], CaseKey]]] | None:
+    """The cases of each side by what they are known by on all of them, and how that is less than
+    everything; `None` where they share no case."""
+    for how, known_by in _LEVELS:
+        keys = [{known_by(key, found): key for key, found in side.items()} for side in sides]
+        ambiguous = any(len(mine) < len(side) for mine, side in zip(keys, sides, strict=True))
+        if not ambiguous and set[Any].intersection(*(set(mine) for mine in keys)):
+            return how, keys
+    return None
+
+
 def pair(a: Side, b: Side) -> Pairs:
     """The cases of both sides, matched.
 
@@ -149,12 +162,9 @@ def pair(a: Side, b: Side) -> Pairs:
         UsageError: they share no case.
     """
     of_a, of_b = tally(a.run.of(a.target)), tally(b.run.of(b.target))
-    for how, known_by in _LEVELS:
-        keys_a = {known_by(key, found): key for key, found in of_a.items()}
-        keys_b = {known_by(key, found): key for key, found in of_b.items()}
-        ambiguous = len(keys_a) < len(of_a) or len(keys_b) < len(of_b)
-        if not ambiguous and keys_a.keys() & keys_b.keys():
-            return _matched(of_a, of_b, keys_a, keys_b, how)
+    if found := known_alike((of_a, of_b)):
+        how, (keys_a, keys_b) = found
+        return _matched(of_a, of_b, keys_a, keys_b, how)
     raise UsageError(
         f"{a.label} and {b.label} share no case, so there is nothing to compare: the one has "
         f"{len(of_a)} ({first_words(map(shown_case, of_a), 3)}), the other {len(of_b)} "

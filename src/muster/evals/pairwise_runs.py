@@ -17,6 +17,7 @@ from muster.evals.graders.llm_prompt import PAIRS, JudgePrompt, variables_of
 from muster.evals.graders.pairwise import DEFAULT_CRITERIA, Duel, ask_pair
 from muster.evals.judge_check import pair_report
 from muster.evals.judge_desk import Desk
+from muster.evals.judge_meter import NotAsked, NothingAsked
 from muster.evals.judge_records import JudgeId, find_record, told
 from muster.evals.judging import CaseJudges
 from muster.evals.results import CaseResult, read_results
@@ -118,14 +119,23 @@ async def compare_answers(
 
     found = await desk.each(answered, ask, None)
     duels = [duel for duel in found if isinstance(duel, Duel)]
-    rows = [_row(pair, duel) for pair, duel in zip(answered, found, strict=True)]
+    asked = [one for one in found if not isinstance(one, NotAsked)]
+    if not asked:
+        raise NothingAsked(f"no pair was judged: {desk.meter.stopped}")
+    rows = [
+        _row(pair, duel)
+        for pair, duel in zip(answered, found, strict=True)
+        if not isinstance(duel, NotAsked)
+    ]
     report = {
         "a": {"run": str(sides[0].folder), "target": sides[0].target},
         "b": {"run": str(sides[1].folder), "target": sides[1].target},
         "shared": len(pairs),
         "not_answered": len(pairs) - len(answered),
-        "errors": len(answered) - len(duels),
-        "first_error": next((str(one) for one in found if isinstance(one, GraderError)), None),
+        "errors": len(asked) - len(duels),
+        "first_error": next((str(one) for one in asked if isinstance(one, GraderError)), None),
+        "not_asked": len(found) - len(asked),
+        "stopped": desk.meter.stopped,
         **_report(duels, desk),
         **desk.spent(),
     }

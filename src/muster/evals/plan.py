@@ -276,7 +276,7 @@ class _PlanBuilder:
         layers = self.instruments.layers(caching=False)
         if layers is not None and resolved is not stands_for:
             watched = layers.each_try(provider, resolved)
-            provider = layers.whole(watched, resolved, capabilities)
+            provider = layers.whole(watched, resolved, capabilities, builtin=False)
         return OpenTarget(name, resolved, provider, None, capabilities)
 
     def _judges(self, suite: Suite, target: OpenTarget, workspace: Workspace) -> Judges | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +95,26 @@ class RecordedRun:
         """The answer to one turn as it was recorded, all tries counted in; `None` without one."""
         if self._records is None:
             return None
-        suite, test_id, prompt, target, repeat = key
-        named = of_case(test_id=test_id, prompt=prompt, target=target, repeat=repeat, turn=turn)
-        return self._records.answer(
-            test_id,
-            lambda row: (
-                named(row) and (row["case"].get("eval_path") or row["case"]["suite"]) == suite
-            ),
-        )
+        return self._records.answer(key[1], _made_for(key, turn))
+
+    def files(self, key: ResultKey) -> list[str] | None:
+        """Of the files that were asked about, the hashes of their content; `None`: not recorded."""
+        asked = None
+        if self._records is not None:
+            asked = self._records.asked(key[1], _made_for(key, 0))
+        return None if asked is None else sorted(map(str, (asked.get("files") or {}).values()))
 
     def close(self) -> None:
         """Close the files."""
         self._rows.close()
         if self._records is not None:
             self._records.close()
+
+
+def _made_for(key: ResultKey, turn: int) -> Callable[[Row], bool]:
+    suite, test_id, prompt, target, repeat = key
+    named = of_case(test_id=test_id, prompt=prompt, target=target, repeat=repeat, turn=turn)
+    return lambda row: named(row) and _suite_of(row["case"]) == suite
 
 
 def _suite_of(case: Mapping[str, Any]) -> object:

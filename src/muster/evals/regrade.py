@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from muster.config.secrets import Masker
 from muster.errors import UsageError
 from muster.evals.case import Case, Suite
-from muster.evals.conversation import shown_input
+from muster.evals.conversation import make_request, shown_input
 from muster.evals.evaluation import masker_of
 from muster.evals.plan import EvalOptions, Plan, PlannedJob, prepare
 from muster.evals.recorded_run import CaseKey, Recorded, RecordedRun
 from muster.evals.results import ResultKey, masked_texts
+from muster.exchange import file_hash, files_of
 from muster.provider import (
     Message,
 )
@@ -89,7 +90,6 @@ def plan_regrading(
             threshold=stored.get("threshold") if options.threshold is None else options.threshold,
             stop_when={},
             repeat=None,
-            budget_usd=None,
         )
         plan = prepare(options, environ=environ, given=given)
     except BaseException:
@@ -200,8 +200,10 @@ def _fit(  # noqa: PLR0917
             repeats = recorded[name].get(key)
             if not repeats or not job.selected(case):
                 continue
-            row = run.row((then, *key, name, min(repeats)))
-            if row is None or not _same_question(row, case, asks, masker):
+            first = (then, *key, name, min(repeats))
+            row = run.row(first)
+            same = row is not None and _same_question(row, case, asks, masker)
+            if not (same and _same_files(run.files(first), case)):
                 left_out.changed += len(repeats)
                 recorded[name].pop(key)
                 continue
@@ -241,6 +243,14 @@ def _same_question(row: Row, case: Case, asks: object, masker: Masker) -> bool:
     ]
     # A conversation that broke off has fewer turns than its test.
     return now[: len(then)] == then and bool(then) == bool(now)
+
+
+def _same_files(then: list[str] | None, case: Case) -> bool:
+    """Whether the question's files hold what they held then, as far as that is known."""
+    if then is None:
+        return True
+    asked = make_request(case, _asked(case), 0)
+    return then == sorted(str(file_hash(path)) for path in dict.fromkeys(files_of(asked)))
 
 
 def _most(recorded: Mapping[str, Mapping[CaseKey, set[int]]]) -> dict[CaseKey, int]:

@@ -72,12 +72,13 @@ def take_over(folder: Path, plan: Plan, totals: RunTotals, record: dict[str, Any
     _check_same(before, plan, folder)
     needed = {(job.eval_path or job.suite.name): job.suite.dependencies for job in plan.jobs}
     watched = {job.suite_key for job in plan.jobs if job.stop_when is not None}
+    answers_cost = record.get("graded_from") is None
     earlier = Earlier(spent_usd=dict(before.get("spent_on_retried_usd") or {}))
 
     def keep(result: CaseResult) -> bool:
         if result.execution_status != EXECUTION_ERROR:
             return True
-        _add_cost(earlier, result)
+        _add_cost(earlier, result, answers_cost)
         return False
 
     kept = resume_results(folder, keep)
@@ -92,15 +93,15 @@ def take_over(folder: Path, plan: Plan, totals: RunTotals, record: dict[str, Any
         if result.suite_key in watched:
             earlier.scores[result.key] = (result.score, result.passed)
         totals.add(result)
-        _add_cost(earlier, result)
+        _add_cost(earlier, result, answers_cost)
         if result.test_id in needed.get(result.suite_key, ()):
             ended = earlier.outcomes.setdefault((result.suite_key, result.target), {})
             ended[result.test_id, result.prompt, result.repeat] = result.execution_status
     return earlier
 
 
-def _add_cost(earlier: Earlier, result: CaseResult) -> None:
-    cost = sum_known(result.cost_usd, result.judge_cost_usd)
+def _add_cost(earlier: Earlier, result: CaseResult, answers_cost: bool) -> None:
+    cost = sum_known(result.cost_usd if answers_cost else None, result.judge_cost_usd)
     if cost is not None:
         spent = earlier.spent_usd.get(result.suite_key, 0.0)
         earlier.spent_usd[result.suite_key] = spent + cost
@@ -136,8 +137,8 @@ def _options_of(folder: Path) -> tuple[EvalOptions, Path]:
     record = read_run(folder)
     if record.get("graded_from"):
         raise UsageError(
-            f"{folder}: these are answers of another run, graded again, which is not gone on with; "
-            f"use `muster grade {record['graded_from'].get('folder')}`"
+            f"{folder}: these are answers of another run, graded again; go on with "
+            f"`muster grade {record['graded_from'].get('folder')} --output {folder} --resume`"
         )
     stored = dict(record.get("options", {}))
     try:

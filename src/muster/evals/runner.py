@@ -79,6 +79,9 @@ class RunLimits(msgspec.Struct, frozen=True):
     seconds: float | None = None
     budget_usd: float | None = None
     fail_on_error: bool = False
+    answers_cost: bool = True
+    """What a result says of its cost is spent now; not where answers are recorded ones, and the
+    judges alone are paid."""
 
 
 class Observer(Protocol):
@@ -396,7 +399,8 @@ async def _execute_within_budget(run: _Run, job: Job, item: Item) -> CaseResult 
     cost: float | None = None
     try:
         result = await execute(item, job.provider)
-        cost = sum_known(result.cost_usd, result.judge_cost_usd)
+        answer = result.cost_usd if run.limits.answers_cost else None
+        cost = sum_known(answer, result.judge_cost_usd)
         return result
     finally:
         for budget in budgets:

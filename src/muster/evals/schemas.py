@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 __all__ = ("NAMES", "schema_of")
 
-NAMES = ("suite", "targets", "result", "run", "report", "stdio-protocol", "chaos", "cassette")
+OUTPUTS = ("result", "run", "report", "comparison", "trend", "power")
+"""Of what a run writes, and of what is printed of runs with `--json`."""
+
+NAMES = ("suite", "targets", *OUTPUTS, "stdio-protocol", "chaos", "cassette")
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -26,7 +29,7 @@ def schema_of(name: str) -> dict[str, Any]:
         from muster.config.targets import targets_schema
 
         return targets_schema(_builtin_settings())
-    if name in ("result", "run", "report"):
+    if name in OUTPUTS:
         return _schema_of_output(name)
     if name == "stdio-protocol":
         from muster.providers.stdio_schema import protocol_schema
@@ -57,8 +60,14 @@ def _builtin_settings() -> dict[str, type[BaseModel]]:
 def _schema_of_output(name: str) -> dict[str, Any]:
     import msgspec
 
+    from muster.evals.comparison import Comparisons
     from muster.evals.results import CaseResult
     from muster.evals.shapes import ReportSummary, RunRecord
+    from muster.evals.sizing import Sizing
+    from muster.evals.trend import Trends
 
-    shapes = {"result": CaseResult, "run": RunRecord, "report": ReportSummary}
+    shapes = {
+        "result": CaseResult, "run": RunRecord, "report": ReportSummary,
+        "comparison": Comparisons, "trend": Trends, "power": Sizing,
+    }  # fmt: skip
     return {"$schema": DRAFT, "title": f"Muster {name}", **msgspec.json.schema(shapes[name])}

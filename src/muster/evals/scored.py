@@ -7,7 +7,7 @@ execution error has no score, whatever the file says.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from muster.config.project import find_project
 from muster.errors import UsageError
 from muster.evals.results import EXECUTION_ERROR, OK, RESULTS_FILE, RUN_FILE
 
-__all__ = ("Scored", "ScoredRun", "find_run", "project_runs", "read_scored")
+__all__ = ("Scored", "ScoredRun", "find_run", "project_runs", "read_scored", "unreadable_note")
 
 LATEST = "latest"
 
 BASELINE_FORMAT = "muster-baseline"
+
+_LINES_NAMED = 5
 
 
 class Scored(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
@@ -68,6 +70,8 @@ class ScoredRun(msgspec.Struct, kw_only=True):
     started_at: str | None = None
     suites: dict[str, str] = msgspec.field(default_factory=dict)
     """By suite key: the hash of the suite's files."""
+    early: dict[str, str] = msgspec.field(default_factory=dict)
+    """By target: what must be known of it, for it stopped early."""
 
     @property
     def targets(self) -> list[str]:
@@ -153,7 +157,9 @@ def _read(path: Path) -> ScoredRun:
         data = _json(path)
         if isinstance(data, dict) and data.get("format") == BASELINE_FORMAT:
             return _baseline(path, data)
-        return foreign_runs.promptfoo_run(path, data)
+        from muster.evals.promptfoo_runs import promptfoo_run
+
+        return promptfoo_run(path, data)
     raise UsageError(
         f"{path}: not a run; expected a run's folder, a baseline, AgentV's index.jsonl, or "
         "promptfoo's results as JSON"
@@ -168,21 +174,41 @@ def _json(path: Path) -> Any:
 
 
 def lines_of(path: Path, decode: Callable[[bytes], Any], notes: list[str]) -> Iterator[Any]:
-    """Each line of a JSONL file decoded; a last line that is torn is left out, and told of.
+    """Each line of a JSONL file decoded; lines that cannot be read are left out, and told of.
 
     Raises:
-        UsageError: a line before the last is broken.
+        UsageError: no line can be read.
     """
+    broken: list[int] = []
+    first: Exception | None = None
+    some = False
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.isspace():
                 continue
             try:
-                yield decode(line)
+                decoded = decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                if line.endswith(b"\n"):
-                    raise UsageError(f"{path}:{number}: not a result: {error}") from None
-                notes.append(f"{path}:{number}: the last line is torn, and left out")
+                first = first or error
+                broken.append(number)
+                continue
+            some = True
+            yield decoded
+    if broken and not some:
+        raise UsageError(f"{path}:{broken[0]}: not a result: {first}")
+    if broken:
+        notes.append(unreadable_note(path, broken))
+
+
+def unreadable_note(path: Path, broken: Sequence[int]) -> str:
+    """What is said of lines of a run's results that cannot be read, by their numbers."""
+    named = ", ".join(map(str, broken[:_LINES_NAMED]))
+    more = ", …" if len(broken) > _LINES_NAMED else ""
+    what = "line that cannot" if len(broken) == 1 else "lines that cannot"
+    return (
+        f"{path}: {len(broken)} {what} be read, and not counted (line {named}{more}): torn, or no "
+        "result"
+    )
 
 
 _decoder = msgspec.json.Decoder(Scored)
@@ -204,7 +230,10 @@ def _add_record(run: ScoredRun, record: Any) -> None:
     missing = record.get("not_run")
     if missing or record.get("status") != "complete":
         left = f"; {missing} of {record.get('planned')} results were not run" if missing else ""
-        run.notes.append(f"{run.name}: the run is {record.get('status')}{left}")
+        status = record.get("status")
+        ended = "is running, or was killed" if status == "running" else f"is {status}"
+        run.notes.append(f"{run.name}: the run {ended}{left}")
+    run.early = _stopped_early(run.name, record.get("stopping"))
     suites = record.get("suites")
     for suite in suites if isinstance(suites, list) else ():
         if isinstance(suite, dict):
@@ -212,11 +241,32 @@ def _add_record(run: ScoredRun, record: Any) -> None:
             run.suites[str(key)] = str(suite.get("content_hash"))
 
 
+def _stopped_early(name: str, stopping: Any) -> dict[str, str]:
+    """What of the run is told surer than it is, when the number of cases is taken for fixed."""
+    found: dict[str, str] = {}
+    for report in stopping if isinstance(stopping, list) else ():
+        if not isinstance(report, dict) or not report.get("stopped"):
+            continue
+        targets = [str(target) for target in report.get("targets") or ()]
+        p, bounds = report.get("p_value"), report.get("interval")
+        valid = f"p = {p:.2g}" if isinstance(p, float) else "what the run's own summary says"
+        if isinstance(bounds, list) and len(bounds) == 2:
+            valid = f"the mean is in [{bounds[0]:.4f}, {bounds[1]:.4f}]"
+        note = (
+            f"{name}: {' and '.join(targets)} stopped early, when it was enough; intervals and "
+            "p-values here take the number of cases for one fixed beforehand, and are too sure. "
+            f"Valid whenever one stops: {valid}"
+        )
+        found |= dict.fromkeys(targets, note)
+    return found
+
+
 def _baseline(path: Path, data: dict[str, Any]) -> ScoredRun:
     try:
         results = msgspec.convert(data["results"], list[Scored])
         notes = msgspec.convert(data.get("notes") or [], list[str])
         suites = msgspec.convert(data.get("suites") or {}, dict[str, str])
+        early = msgspec.convert(data.get("early") or {}, dict[str, str])
     except KeyError:
         raise UsageError(f"{path}: not a baseline that can be read: it has no results") from None
     except msgspec.ValidationError as error:
@@ -229,6 +279,7 @@ def _baseline(path: Path, data: dict[str, Any]) -> ScoredRun:
         notes=notes,
         started_at=data.get("started_at"),
         suites=suites,
+        early=early,
     )
 
 

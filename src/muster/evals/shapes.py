@@ -58,6 +58,32 @@ class Saved(msgspec.Struct):
     cost_usd: float | None
 
 
+class ClassCounts(msgspec.Struct):
+    """Hits and misses of a class, and what they come to: `value` and `interval`."""
+
+    tp: float
+    fp: float
+    fn: float
+    tn: float
+    precision: dict[str, Any] | None
+    recall: dict[str, Any] | None
+    f1: dict[str, Any] | None
+
+
+class Classification(msgspec.Struct):
+    """What a grader that classifies found."""
+
+    grader: str
+    cases: int
+    micro: ClassCounts
+    """All classes together."""
+    macro_f1: float | None
+    """The mean over classes."""
+    classes: dict[str, ClassCounts]
+    left_out: int
+    """Classes beyond the thousandth, in `micro` alone."""
+
+
 class Totals(msgspec.Struct, kw_only=True):
     """The sums over the results of a target. Money in US dollars."""
 
@@ -85,6 +111,8 @@ class Totals(msgspec.Struct, kw_only=True):
     judge_token_usage: dict[str, int] | None
     judge_cost_usd: float | None
     saved: Saved | None = None
+    classification: list[Classification] = []
+    """Of graders that classify."""
 
 
 class SuiteSums(msgspec.Struct):

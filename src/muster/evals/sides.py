@@ -18,7 +18,8 @@ def choose_sides(
     """Pairs (what is judged, what it is measured against).
 
     Of one run, its first target (or the first of `targets`) against each of the others. Of
-    several, the first run against each of the others, target by target.
+    several, the first run against each of the others, target by target. Where no targets are named,
+    those that one run lacks are told in the notes of the other.
 
     Raises:
         UsageError: there is nothing to compare, or a target that is named is not there.
@@ -85,11 +86,21 @@ def _between(a: ScoredRun, b: ScoredRun, targets: Sequence[str]) -> list[tuple[S
             f"{a.name} and {b.name} share no target: the one is of {', '.join(a.targets)}, the "
             f"other of {', '.join(b.targets)}; name one of each with --targets X Y"
         )
+    if shared and not targets:
+        _tell_of_missing(a, b)
+        _tell_of_missing(b, a)
     several = len(names) > 1
     return [
         (Side(a, one, _label(a, b, one, several)), Side(b, two, _label(b, a, two, several)))
         for one, two in names
     ]
+
+
+def _tell_of_missing(run: ScoredRun, other: ScoredRun) -> None:
+    """Who is told that two runs are alike must know of what no comparison was made."""
+    missing = [name for name in run.targets if name not in other.targets]
+    if missing:
+        run.notes.append(f"only {run.name} has the target {', '.join(missing)}: not compared")
 
 
 def _label(run: ScoredRun, other: ScoredRun, target: str, several: bool) -> str:

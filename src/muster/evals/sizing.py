@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
@@ -46,11 +45,7 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
     """That of a single repeat, both sides."""
     rows: list[Row]
     notes: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The published form."""
-        data: dict[str, Any] = msgspec.to_builtins(self)
-        return data
+    schema_version: int = 1
 
 
 _REPEATS = (1, 2, 3, 5, 10)

@@ -35,6 +35,9 @@ _MANY = 200
 _NOTHING = 1e-12
 """A spread of scores in [0, 1] that is rounding and nothing else."""
 
+_ROUNDING = 1e-10
+"""A spread that is so small a part of the sum of squares it was taken from is rounding, too."""
+
 
 class Estimate(msgspec.Struct, frozen=True):
     """A number with the interval that says how sure it is.
@@ -193,10 +196,12 @@ def mean_of_sums(
             return Estimate(value, None, None, None, k, n)
         return _unspread(value, k, n, confidence, bounds)
     spread = single_squares - 2 * value * single_sum + singles * value * value
-    spread = max(spread, 0.0) + math.fsum((part - value * size) ** 2 for size, part in known)
+    if spread <= _ROUNDING * single_squares:
+        spread = 0.0
+    spread += math.fsum((part - value * size) ** 2 for size, part in known)
     error = math.sqrt(spread / n**2 * k / (k - 1))
     if binary:
-        size = effective_size(value, error, n, k) if known else float(n)
+        size = effective_size(value, error, n, k, confidence) if known else float(n)
         low, high = wilson_interval(min(value * size, size), size, confidence)
         return Estimate(value, low, high, error, k, n)
     scale = 1.0 if bounds is None else bounds[1] - bounds[0]
@@ -221,18 +226,22 @@ def _unspread(
     return Estimate(value, min(low, value), max(high, value), 0.0 if k > 1 else None, k, n)
 
 
-def effective_size(rate: float, error: float, n: int, clusters: int) -> float:
+def effective_size(
+    rate: float, error: float, n: int, clusters: int, confidence: float = 0.95
+) -> float:
     """How many independent tries would know a pass rate as well as clustered ones do.
 
     That number is p(1-p)/SE² (Kish, Survey Sampling, 1965, 8.2), at most `n`. The error is itself
-    estimated, from few clusters badly: the size shrinks by (z/t)², t having a degree of freedom
-    less than there are clusters (Korn and Graubard, Survey Methodology 24 (1998) 193-201); but not
-    below one try a cluster, unless the error alone says so.
+    estimated, from few clusters badly: the size shrinks by (z/t)², quantiles for `confidence`, t
+    having a degree of freedom less than there are clusters (Korn and Graubard, Survey Methodology
+    24 (1998) 193-201); but not below one try a cluster, unless the error alone says so.
     """
     if clusters < 2 or rate in (0.0, 1.0) or error <= _NOTHING:
         return float(clusters)
     size = rate * (1 - rate) / error**2
-    shrunk = size * (_Z_95 / student_quantile(0.975, clusters - 1)) ** 2
+    upper = _upper(confidence)
+    z = _Z_95 if confidence == 0.95 else normal_quantile(upper)
+    shrunk = size * (z / student_quantile(upper, clusters - 1)) ** 2
     return max(min(shrunk, float(n)), min(size, float(clusters)))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from muster.evals.budget import sum_known
+from muster.evals.classification import ClassTotals
 from muster.evals.judge_records import JudgeTotals
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
 from muster.evals.stats import (
@@ -111,6 +112,8 @@ class TargetTotals(msgspec.Struct):
     """What judges took, which is not in `usage` and `cost_usd`."""
     saved: SavedTotals = msgspec.field(default_factory=lambda: SavedTotals())  # noqa: PLW0108
     """What the response cache saved."""
+    classes: ClassTotals = msgspec.field(default_factory=ClassTotals)
+    """Of graders that classify."""
     _by_case: dict[tuple[str, str, str | None], _CaseTally] | None = None
     """Where cases are repeated."""
     _by_cluster: dict[tuple[str, str, str], list[float]] = msgspec.field(default_factory=dict)
@@ -249,14 +252,22 @@ class TargetTotals(msgspec.Struct):
         if result.saved is not None:
             self.saved.add(result.saved)
 
+    def _cluster_of(self, result: CaseResult) -> tuple[str, str, str] | None:
+        """What the result is not independent of; `None` if it stands for itself."""
+        if result.cluster is not None:
+            return result.suite_key, "cluster", result.cluster
+        if self._by_case is not None or result.prompt is not None:
+            return result.suite_key, "test", result.test_id
+        return None
+
     def _add_score(self, result: CaseResult, passed: bool) -> None:
         score = result.score or 0.0
         self._binary = self._binary and score in (0.0, 1.0)
-        if result.cluster is not None:
-            cluster = (result.suite_key, "cluster", result.cluster)
-        elif self._by_case is not None or result.prompt is not None:
-            cluster = (result.suite_key, "test", result.test_id)
-        else:
+        cluster = self._cluster_of(result)
+        self.classes.add(result.scores, cluster)
+        if result.turns:
+            self.classes.add(_turn_scores(result), cluster)
+        if cluster is None:
             singles = self._singles
             singles[0] += 1
             singles[1] += passed
@@ -309,6 +320,7 @@ class TargetTotals(msgspec.Struct):
             "judge_token_usage": self.judge_usage.to_dict() if self.judge_usage else None,
             "judge_cost_usd": self.judge_cost_usd,
             "saved": self.saved.to_dict(),
+            "classification": self.classes.to_list(),
         }
 
 
@@ -460,12 +472,17 @@ def reason_of(result: CaseResult) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` with white space folded and control characters escaped: what a target says must not
-    drive the terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", " ".join(text.split()))
+    """`text` with white space folded, and characters escaped that drive a terminal or turn text
+    round: what a target says must do neither."""
+    return _CONTROL.sub(_escaped, " ".join(text.split()))
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def _reason_of(result: CaseResult) -> str:

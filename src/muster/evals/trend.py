@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from muster.errors import UsageError
 from muster.evals.paired import mean_difference
-from muster.evals.pairing import CaseKey, tally
+from muster.evals.pairing import known_alike, tally
 from muster.evals.scored import ScoredRun
 from muster.evals.stats import Estimate, clustered_mean
 
-__all__ = ("Trend", "TrendPoint", "trend_of")
+__all__ = ("Trend", "TrendPoint", "Trends", "trend_of")
 
 
 class TrendPoint(msgspec.Struct, frozen=True):
@@ -41,26 +40,31 @@ class Trend(msgspec.Struct, frozen=True):
     """That do not."""
     slope: Estimate
     """Change of the mean score from one run to the next."""
+    direction: str
+    """By the slope's interval: `improving`, `degrading`, `no trend is shown`; `unknown` without."""
     notes: list[str]
 
-    @property
-    def direction(self) -> str:
-        """By the slope's interval."""
-        if self.slope.low is None or self.slope.high is None:
-            return "unknown"
-        if self.slope.low > 0:
-            return "improving"
-        return "degrading" if self.slope.high < 0 else "no trend is shown"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The published form."""
-        return {"direction": self.direction, **msgspec.to_builtins(self)}
+class Trends(msgspec.Struct, frozen=True):
+    """What `muster trend --json` prints; its schema is published."""
+
+    trends: list[Trend]
+    schema_version: int = 1
+
+
+def _direction(slope: Estimate) -> str:
+    if slope.low is None or slope.high is None:
+        return "unknown"
+    if slope.low > 0:
+        return "improving"
+    return "degrading" if slope.high < 0 else "no trend is shown"
 
 
 def trend_of(
-    runs: Sequence[ScoredRun], target: str, suite: str | None = None, confidence: float = 0.95
+    runs: Sequence[ScoredRun], target: str, suites: Sequence[str] = (), confidence: float = 0.95
 ) -> Trend:
-    """The trend of `target` over `runs`, the earliest first.
+    """The trend of `target` over `runs`, the earliest first, on one suite: any of `suites` may be
+    its name or its file.
 
     Each case has a slope of its own, by least squares over the runs; their mean is the slope of
     the mean scores, and how they differ says how sure it is (Matthews, Altman, Campbell, Royston,
@@ -75,47 +79,55 @@ def trend_of(
     if len(runs) < 2:
         raise UsageError("a trend needs two runs at least")
     tallies = [
-        tally(r for r in run.of(target) if suite is None or suite in (r.suite, r.suite_key))
+        tally(r for r in run.of(target) if not suites or {r.suite, r.suite_key} & set(suites))
         for run in runs
     ]
-    everywhere: list[CaseKey] = [
-        key for key in tallies[0] if all(key in found and found[key].judged for found in tallies)
+    how, keys = known_alike(tallies) or ("", [{} for _ in runs])
+    everywhere = [
+        name
+        for name in keys[0]
+        if all(
+            name in mine and of[mine[name]].judged for mine, of in zip(keys, tallies, strict=True)
+        )
     ]
     if not everywhere:
         raise UsageError(f"no case has a score in all {len(runs)} runs of {target}")
-    scores = np.array(
-        [[found[key].score / found[key].judged for key in everywhere] for found in tallies]
-    )
+    found = [
+        [of[mine[name]] for name in everywhere] for mine, of in zip(keys, tallies, strict=True)
+    ]
+    scores = np.array([[known.score / known.judged for known in column] for column in found])
     steps = np.arange(len(runs)) - (len(runs) - 1) / 2
     slopes = steps @ scores / float(steps @ steps)
+    first = [keys[0][name] for name in everywhere]
     names = [
-        (key[0], tallies[0][key].cluster) if tallies[0][key].cluster else key[:2]
-        for key in everywhere
+        (key[0], known.cluster) if known.cluster else key[:2]
+        for key, known in zip(first, found[0], strict=True)
     ]
-    known: dict[object, int] = {}
-    numbers = np.array([known.setdefault(name, len(known)) for name in names])
-    groups = None if len(known) == len(names) else numbers
-    every = {key for found in tallies for key in found}
+    known_names: dict[object, int] = {}
+    numbers = np.array([known_names.setdefault(name, len(known_names)) for name in names])
+    groups = None if len(known_names) == len(names) else numbers
+    every = {name for mine in keys for name in mine}
     # No slope is steeper than that of scores that go from 0 to 1 half-way, or back.
     most = float(np.abs(steps).sum() / 2 / (steps @ steps))
-    slope = mean_difference(slopes / most, groups, confidence)
+    slope = _scaled(mean_difference(slopes / most, groups, confidence), most)
     return Trend(
-        suite=suite or everywhere[0][0],
+        suite=suites[0] if suites else first[0][0],
         target=target,
         points=[
             TrendPoint(
                 run.name,
                 run.started_at,
                 _mean(row.tolist(), None if groups is None else numbers.tolist(), confidence),
-                sum(known.errors for known in found.values()),
-                len(found),
+                sum(tallied.errors for tallied in of.values()),
+                len(of),
             )
-            for run, found, row in zip(runs, tallies, scores, strict=True)
+            for run, of, row in zip(runs, tallies, scores, strict=True)
         ],
         cases=len(everywhere),
         left_out=len(every) - len(everywhere),
-        slope=_scaled(slope, most),
-        notes=_notes(runs),
+        slope=slope,
+        direction=_direction(slope),
+        notes=_notes(runs, target) + ([f"cases are matched {how}"] if how else []),
     )
 
 
@@ -134,8 +146,9 @@ def _scaled(estimate: Estimate, factor: float) -> Estimate:
     )
 
 
-def _notes(runs: Sequence[ScoredRun]) -> list[str]:
-    notes = list(dict.fromkeys(note for run in runs for note in run.notes))
+def _notes(runs: Sequence[ScoredRun], target: str) -> list[str]:
+    early = [run.early[target] for run in runs if target in run.early]
+    notes = early + list(dict.fromkeys(note for run in runs for note in run.notes))
     hashes: dict[str, set[str]] = {}
     for run in runs:
         for key, content in run.suites.items():

@@ -39,7 +39,7 @@ class AgentSettings(RunSettings):
     executable: str | None = None
     """The program, where it is not on the PATH or has another name."""
     args: list[str] = Field(default_factory=list)
-    """More arguments, before the prompt; placeholders may stand in them."""
+    """More arguments; placeholders may stand in them."""
 
 
 class AgentProvider:
@@ -61,6 +61,7 @@ class AgentProvider:
         config["max_output_bytes"] = settings.max_output_bytes
         config["command"] = command_of(kind, settings)
         config["response"] = preset.response
+        config["prompt_on_stdin"] = not any("{PROMPT}" in part for part in preset.last)
         if settings.docker is not None:
             named = dict.fromkeys((*preset.variables, *settings.docker.env))
             config["docker"] = {**target.config["docker"], "env": list(named)}
@@ -76,7 +77,7 @@ class AgentProvider:
 
 
 def command_of(kind: str, settings: AgentSettings) -> list[str]:
-    """The arguments that start the agent, with `{PROMPT}` where the prompt will stand.
+    """The arguments that start the agent; `{PROMPT}` where the prompt will stand, if it does.
 
     Raises:
         UsageError: `allow` is more, or other, than its command line can say.
@@ -92,4 +93,4 @@ def command_of(kind: str, settings: AgentSettings) -> list[str]:
             f"{kind}: its command line cannot say `allow: {allow}` (it can say: {known})"
         )
     argv += preset.allow[allow] if allow is not None else ()
-    return [*argv, *settings.args, *preset.prompt]
+    return [*argv, *settings.args, *preset.last]

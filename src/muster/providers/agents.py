@@ -21,8 +21,9 @@ class AgentPreset:
     executable: str
     arguments: tuple[str, ...]
     """Before those of the target; the prompt is not among them."""
-    prompt: tuple[str, ...]
-    """The last arguments. No prompt may be taken for an option, whatever it begins with."""
+    last: tuple[str, ...] = ()
+    """The last arguments. Without `{PROMPT}` among them, the prompt is standard input; no prompt
+    may be taken for an option, whatever it begins with."""
     response: Mapping[str, Any]
     """As in `provider: cli`."""
     model: tuple[str, ...] = ("--model", "MODEL")
@@ -52,7 +53,6 @@ AGENTS: dict[str, AgentPreset] = {
     "claude": AgentPreset(
         executable="claude",
         arguments=("-p", "--output-format", "stream-json", "--verbose"),
-        prompt=("--", "{PROMPT}"),
         allow={
             "read": (),
             "edit": ("--permission-mode", "acceptEdits"),
@@ -88,7 +88,7 @@ AGENTS: dict[str, AgentPreset] = {
     "codex": AgentPreset(
         executable="codex",
         arguments=("exec", "--json", "--skip-git-repo-check"),
-        prompt=("--", "{PROMPT}"),
+        last=("-",),
         allow={
             "read": ("-s", "read-only"),
             "edit": ("-s", "workspace-write"),
@@ -124,14 +124,18 @@ AGENTS: dict[str, AgentPreset] = {
     ),
     "gemini-cli": AgentPreset(
         executable="gemini",
-        arguments=("--output-format", "stream-json"),
-        prompt=("--prompt={PROMPT}",),
+        # It works in no folder that is not trusted.
+        arguments=("--output-format", "stream-json", "--skip-trust"),
+        last=("--prompt={PROMPT}",),  # of its standard input it cuts off what is above 8 MiB
         allow={
             "read": ("--approval-mode", "default"),
             "edit": ("--approval-mode", "auto_edit"),
             "all": ("--approval-mode", "yolo"),
         },
-        variables=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT"),
+        variables=(
+            *("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
+            *("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_GENAI_USE_VERTEXAI"),
+        ),
         response={
             "format": "jsonl",
             "events": {
@@ -150,13 +154,16 @@ AGENTS: dict[str, AgentPreset] = {
                 "input": "[?type=='result'] | [0].stats.input_tokens",
                 "output": "[?type=='result'] | [0].stats.output_tokens",
                 "cached": "[?type=='result'] | [0].stats.cached",
+                "total": "[?type=='result'] | [0].stats.total_tokens",
             },
         },
     ),
     "opencode": AgentPreset(
         executable="opencode",
-        arguments=("run", "--format", "json"),
-        prompt=("--", "{PROMPT}"),
+        # With a title it does not ask a model for one, in a call that it does not tell of. An
+        # argument with spaces would reach the model in quotes.
+        arguments=("run", "--format", "json", "--title", "muster"),
+        allow={"all": ("--auto",)},
         default_allow=None,  # its opencode.json says
         variables=("ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
         response={
@@ -184,8 +191,11 @@ AGENTS: dict[str, AgentPreset] = {
     "pi": AgentPreset(
         executable="pi",
         arguments=("-p", "--mode", "json", "--no-session"),
-        prompt=("\n{PROMPT}",),  # it knows no `--`, and takes `@name` for a file
-        allow={"read": ("--tools", "read,grep,find,ls"), "all": ()},
+        allow={
+            "read": ("--tools", "read,grep,find,ls"),
+            "edit": ("--tools", "read,grep,find,ls,edit,write"),
+            "all": (),
+        },
         variables=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"),
         response={
             "format": "jsonl",
@@ -214,13 +224,15 @@ AGENTS: dict[str, AgentPreset] = {
     "copilot": AgentPreset(
         executable="copilot",
         arguments=("--output-format", "json", "--no-ask-user"),
-        prompt=("--prompt={PROMPT}",),
         allow={
             "read": (),
             "edit": ("--allow-tool=write",),
             "all": ("--allow-all-tools",),
         },
-        variables=("COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN"),
+        variables=(
+            *("COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN", "COPILOT_MODEL"),
+            *("COPILOT_PROVIDER_BASE_URL", "COPILOT_PROVIDER_API_KEY", "COPILOT_PROVIDER_TYPE"),
+        ),
         response={
             "format": "jsonl",
             "events": {
@@ -231,9 +243,11 @@ AGENTS: dict[str, AgentPreset] = {
                 "output: data.result.content || data.error.message, "
                 "status: data.success && 'ok' || 'error'}]",
             },
-            "error": "[?type=='result' && exitCode!=`0`] | [0] && 'its session failed'",
+            "error": "([?type=='result' && exitCode!=`0`] | [0]) && "
+            "([?type=='session.error'] | [-1].data.message || 'its session failed')",
             "done": "[?type=='result'] | [0]",
             "session": "[?type=='result'] | [0].sessionId",
+            "model": "[?type=='assistant.message'] | [-1].data.model",
         },
     ),
 }

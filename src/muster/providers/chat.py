@@ -16,6 +16,7 @@ that takes too long. Errors carry the tokens and the money that the turns before
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -225,13 +226,17 @@ class _Loop:
             seconds_left=seconds_left,
             carried=self.carried,
         )
+        answering: object = None
         try:
-            reply = await self.model.complete(turn)
+            answering = self.model.complete(turn)
+            reply = await answering
         except ProviderError:
             raise
         except TimeoutError as error:
             raise ProviderTimeout(describe_failure(error)) from error
         except Exception as error:
+            if answering is not None and not inspect.isawaitable(answering):
+                raise _not_async(self.model, answering) from None
             passing = isinstance(error, ConnectionError)
             raise ProviderFailed(describe_failure(error), retryable=passing) from error
         _check_reply(reply, type(self.model).__name__)
@@ -339,6 +344,16 @@ class _Loop:
             finish_reason=reply.finish_reason,
             model=reply.model,
         )
+
+
+def _not_async(model: ChatModel, answer: object) -> ProviderFailed:
+    """What to tell an author whose `complete` cannot be awaited."""
+    what = type(answer).__name__
+    return ProviderFailed(
+        f"{type(model).__name__}.complete() is not async: it answered with {what}. Write `async "
+        "def complete(self, turn)` that returns a ChatReply, and `await asyncio.to_thread(…)` "
+        "around what blocks"
+    )
 
 
 def _check_reply(reply: object, who: str) -> None:

@@ -19,7 +19,7 @@ import stat
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from muster.providers.cli_response import ResponseReader
 from muster.providers.cli_settings import CliSettings
 from muster.providers.container import Container
 from muster.providers.exits import CANNOT_RUN, ending
-from muster.providers.process import Completed, run_process
+from muster.providers.process import Completed, readable_file, run_process
 from muster.providers.prompt import render_prompt
 from muster.providers.settings import located, refuse_if_safe, secrets_in
 from muster.providers.workspace import Workspaces
@@ -54,6 +54,7 @@ __all__ = ("CliProvider",)
 _log = logging.getLogger(__name__)
 
 _IN_FILES = {"PROMPT_FILE", "OUTPUT_FILE"}
+_PROMPTS = {"PROMPT", "PROMPT_FILE"}
 _MASK = "**********"
 _SHOWN_COMMAND = 160
 _SHOWN_OUTPUT = 2000
@@ -103,7 +104,8 @@ class CliProvider:
             self._health = HealthCheck(
                 settings.healthcheck, target.name, self._env, cwd, self._masked
             )
-        if not self._command.uses & {"PROMPT", "PROMPT_FILE", "EVAL_ID", "FILES"}:
+        seen = settings.prompt_on_stdin or self._command.uses & {"EVAL_ID", "FILES", *_PROMPTS}
+        if not seen:
             _log.warning(
                 'target "%s": the command uses neither {PROMPT} nor {PROMPT_FILE}, so it never '
                 "sees the question: %s",
@@ -150,16 +152,12 @@ class CliProvider:
         duration_ms = (time.perf_counter() - started) * 1000
         if self._settings.verbose:
             self._say(f"{ending(done.exit_code)} after {duration_ms:.0f} ms{self._tail(done)}")
+        if done.exit_code != 0 and done.stopped is None and self._settings.response is not None:
+            self._check_report(done)
         self._check_ending(done, request)
         data, source = self._output(done, folder)
         answer = self._read(data, source)
-        if answer.error is not None:
-            raise ProviderFailed(
-                self._masked(f"the command reports: {answer.error} ({self._shown})"),
-                retryable=True,
-                token_usage=answer.token_usage,
-                cost_usd=answer.cost_usd,
-            )
+        self._check_error(answer)
         response = ProviderResponse(
             answer.output,
             token_usage=answer.token_usage,
@@ -204,7 +202,8 @@ class CliProvider:
             if ":" in path:
                 raise BadRequest(f"{path}: what has a colon in its name cannot be mounted")
         name = f"muster-{os.urandom(8).hex()}"
-        argv = container.argv(name, argv, cwd, folder, files)
+        stdin = self._settings.prompt_on_stdin
+        argv = container.argv(name, argv, cwd, folder, files, stdin=stdin)
         try:
             done = await self._start(argv, request)
         except OSError as error:
@@ -226,14 +225,19 @@ class CliProvider:
     async def _start(self, argv: list[str], request: ProviderRequest) -> Completed:
         if self._settings.verbose:
             self._say(f"$ {shlex.join(argv)}")
+        prompt: AbstractContextManager[int | None] = nullcontext()
+        if self._settings.prompt_on_stdin:
+            prompt = readable_file(_encoded(render_prompt(request, files="reference")))
         try:
-            return await run_process(
-                argv,
-                env=self._environment(request),
-                cwd=self._working_folder(request),
-                timeout=self._seconds(request),
-                max_stdout=self._settings.max_output_bytes,
-            )
+            with prompt as stdin:
+                return await run_process(
+                    argv,
+                    env=self._environment(request),
+                    cwd=self._working_folder(request),
+                    timeout=self._seconds(request),
+                    max_stdout=self._settings.max_output_bytes,
+                    stdin=stdin,
+                )
         except ValueError as error:
             raise BadRequest(
                 f"the question cannot stand on a command line: {error}; {{PROMPT_FILE}} takes "
@@ -291,6 +295,23 @@ class CliProvider:
         return ProviderFailed(self._masked(f"{reason} ({self._shown})"))
 
     # --- what came of it ---
+
+    def _check_report(self, done: Completed) -> None:
+        """Raise what a command that has failed says itself of why, and of what it has spent."""
+        try:
+            answer = self._read(done.stdout, "standard output")
+        except BadProviderOutput:
+            return
+        self._check_error(answer, f"; {ending(done.exit_code)}")
+
+    def _check_error(self, answer: Answer, more: str = "") -> None:
+        if answer.error is not None:
+            raise ProviderFailed(
+                self._masked(f"the command reports: {answer.error} ({self._shown}{more})"),
+                retryable=True,
+                token_usage=answer.token_usage,
+                cost_usd=answer.cost_usd,
+            )
 
     def _check_ending(self, done: Completed, request: ProviderRequest) -> None:
         settings = self._settings
@@ -414,16 +435,21 @@ def with_found(response: ProviderResponse, found: Mapping[str, Any]) -> Provider
     return replace(response, output=output, raw={**raw, **found})
 
 
-def _write(path: str, text: str) -> None:
+def _encoded(text: str) -> bytes:
     try:
-        rest = memoryview(text.encode())
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"the question is not valid Unicode: {error}") from error
+
+
+def _write(path: str, text: str) -> None:
+    rest = memoryview(_encoded(text))
+    try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             while rest:
                 rest = rest[os.write(fd, rest) :]
         finally:
             os.close(fd)
-    except UnicodeEncodeError as error:
-        raise BadRequest(f"the question is not valid Unicode: {error}") from error
     except OSError as error:
         raise ProviderFailed(f"the prompt file cannot be written: {error}") from error

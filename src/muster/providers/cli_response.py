@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -26,6 +27,9 @@ class CliUsage(ProviderSettings):
     """Part of `input`."""
     reasoning: JmesPath | None = None
     """Part of `output`."""
+    total: JmesPath | None = None
+    """All of them, where `output` leaves out what was thought: what is neither `input` nor
+    `output` is reasoning then, and is added to `output`."""
 
 
 class CliResponse(ProviderSettings):
@@ -73,7 +77,7 @@ class ResponseReader:
         }
         self._counts: dict[str, Search] = {
             name: compile_path(path)
-            for name in ("input", "output", "cached", "reasoning")
+            for name in ("input", "output", "cached", "reasoning", "total")
             if (path := getattr(settings.usage, name)) is not None
         }
 
@@ -94,7 +98,7 @@ class ResponseReader:
             text = data.decode("utf-8-sig")
             if not self._lines:
                 return json.loads(text)
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         except (ValueError, RecursionError) as error:
             shape = "JSON lines" if self._lines else "JSON"
             raise BadProviderOutput(f"{what} is not {shape}: {error}") from error
@@ -137,7 +141,12 @@ class ResponseReader:
         counts = {name: path(value) for name, path in self._counts.items()}
         if counts.get("input") is None or counts.get("output") is None:
             return None
-        return TokenUsage.from_mapping(counts)
+        total = counts.pop("total", None)
+        usage = TokenUsage.from_mapping(counts)
+        thought = total - usage.total if isinstance(total, int) else 0
+        if thought <= 0:
+            return usage
+        return replace(usage, output=usage.output + thought, reasoning=thought)
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -115,6 +115,8 @@ class CliSettings(RunSettings):
     command: str | list[str]
     """What to run: text for `/bin/sh -c`, or a list of arguments that no shell sees. Placeholders:
     {PROMPT} {PROMPT_FILE} {OUTPUT_FILE} {FILES} {EVAL_ID} {ATTEMPT}."""
+    prompt_on_stdin: bool = False
+    """Standard input is the prompt; otherwise it is empty."""
     files_format: str = "{path}"
     """How each file stands in {FILES}; {path} and {basename} are its names."""
     response: CliResponse | None = None

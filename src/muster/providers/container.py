@@ -102,9 +102,11 @@ class Container:
         cwd: Path,
         folder: str | None,
         files: Sequence[str] = (),
+        *,
+        stdin: bool = False,
     ) -> list[str]:
         """`argv` in a container called `name`, in `cwd`; `folder` holds the prompt and the output,
-        `files` may be read."""
+        `files` may be read; with `stdin` it is given our standard input."""
         settings = self._settings
         mounted = ["--volume", f"{cwd}:{cwd}"]
         for path in files:
@@ -114,6 +116,7 @@ class Container:
             mounted += ["--volume", f"{folder}:{folder}"]
         return [
             *(settings.engine, "run", "--rm", "--init", f"--name={name}"),
+            *(("--interactive",) if stdin else ()),
             *self._fixed,
             *mounted,
             f"--workdir={cwd}",

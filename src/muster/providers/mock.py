@@ -73,7 +73,7 @@ class _Rule:
 
 class MockProvider:
     """Answers as its script says; without one, with `mock response`, with the smallest instance of
-    the schema that was asked for, or, asked as a judge, with `pass`."""
+    the schema that was asked for, or, asked as a judge, with `pass` (a verdict that lets pass)."""
 
     Settings = MockSettings
     capabilities = Capabilities(
@@ -143,10 +143,12 @@ class MockProvider:
             raise rule.reply.error.made(response.token_usage, response.cost_usd)
         chunks = rule.chunks
         if rule is self._default and not self._scripted_default:
+            judges = request.metadata.get("purpose") == "judge"
             if request.response_schema:
-                response = self._instance_of(request.response_schema)
+                schema = request.response_schema
+                response = self._instance_of(_favourable(schema) if judges else schema)
                 chunks = (response.text,)
-            elif request.metadata.get("purpose") == "judge":
+            elif judges:
                 response, chunks = VERDICT, (VERDICT.text,)
         if on_chunk is not None:
             for chunk in chunks:
@@ -169,6 +171,20 @@ class MockProvider:
             known = ProviderResponse(text, finish_reason="stop", model=self._settings.model)
             self._instances[key] = known
         return known
+
+
+def _favourable(schema: Any, name: str = "") -> Any:
+    """The schema of a verdict, narrowed to one that lets pass: what is true or false is true, and a
+    number is as great as it may be; a score without a bound is 1."""
+    if isinstance(schema, list):
+        return [_favourable(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    if schema.get("type") == "boolean":
+        return {"const": True}
+    if schema.get("type") in ("number", "integer") and ("maximum" in schema or name == "score"):
+        return {"const": schema.get("maximum", 1)}
+    return {key: _favourable(value, key) for key, value in schema.items()}
 
 
 class _Conversation:

@@ -16,9 +16,10 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal, TypeAlias
 
 from muster.providers.child_watch import watcher_of
@@ -29,6 +30,7 @@ __all__ = (
     "STDERR_TAIL_BYTES",
     "Completed",
     "StopReason",
+    "readable_file",
     "run_process",
 )
 
@@ -94,6 +96,16 @@ async def run_process(
     finally:
         child.close()
     return Completed(child.exit_code, child.stdout, bytes(child.stderr), child.stopped)
+
+
+@contextlib.contextmanager
+def readable_file(data: bytes) -> Iterator[int]:
+    """A descriptor to read `data` from: a file has no bound that both sides could wait at."""
+    with TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        file.seek(0)
+        yield file.fileno()
 
 
 class _Child:

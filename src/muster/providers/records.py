@@ -70,6 +70,15 @@ class Records:
             answered = [call for call in answered if condition(call[-1])] or answered
         return _answer_of(answered[-1]) if answered else None
 
+    def asked(self, key: str, must: Condition) -> Mapping[str, Any] | None:
+        """The first question under `key` whose row `must` holds of; `None` without one."""
+        for number in self._index.find(key.strip()):
+            row = self._index.read(number)
+            if must(row):
+                asked: Mapping[str, Any] = row["request"]
+                return asked
+        return None
+
     def close(self) -> None:
         """Close the file."""
         self._index.close()

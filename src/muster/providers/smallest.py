@@ -52,12 +52,13 @@ def smallest_instance(schema: Mapping[str, Any] | bool) -> Any:
     Raises:
         ValueError: none was found, or the schema is not one.
     """
-    from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError, UnknownType
+    from jsonschema.validators import Draft202012Validator, validator_for
 
+    dialect: Any = validator_for(schema, default=Draft202012Validator)
     try:
-        Draft202012Validator.check_schema(schema)
-        value = _Maker(schema, Draft202012Validator(schema)).make(schema)
+        dialect.check_schema(schema)
+        value = _Maker(schema, dialect(schema)).make(schema)
     except SchemaError as error:
         raise ValueError(f"not a JSON Schema: {error.message}") from error
     except (_Impossible, UnknownType, RecursionError):

@@ -39,6 +39,7 @@ def spawn(
     than this process's own.
     """
     path = env.get(_PATH_VARIABLE)
+    env = _in_folder(env, cwd)
     if _is_here(cwd) and path == os.environb.get(_PATH_VARIABLE):
         program = _found(argv[0], path)
         if program is not None:
@@ -97,6 +98,14 @@ def _found(name: str, path: bytes | None) -> str | None:
         if os.access(program, os.X_OK) and os.path.isfile(program):
             return program if os.path.isabs(folder) else None
     return None
+
+
+def _in_folder(env: Mapping[bytes, bytes], cwd: Path | None) -> Mapping[bytes, bytes]:
+    """`env` with a PWD that is true: there are programs that work where it says."""
+    told = env.get(b"PWD")
+    if cwd is None or told is None or told == (folder := os.fsencode(cwd)):
+        return env
+    return {**env, b"PWD": folder}
 
 
 def _is_here(cwd: Path | None) -> bool:

@@ -82,6 +82,8 @@ class StdioProvider:
             ping_seconds=settings.ping_seconds,
             memory_limit=None if limit is None else int(limit * 1e6),
         )
+        self._name = target.name
+        self._declared = target.capabilities
         self._capabilities = _UNKNOWN
         self._pools: dict[asyncio.AbstractEventLoop, ChildPool] = {}
 
@@ -144,11 +146,20 @@ class StdioProvider:
             raise BadRequest(f"the request cannot be written as JSON: {error}") from error
 
     def _check(self, request: ProviderRequest) -> None:
-        """Refuse what the child has said it cannot do."""
-        if request.images and self._capabilities.images is False:
-            raise BadRequest("the request has images, and the child says that it takes none")
-        if request.input_files and self._capabilities.files is False:
-            raise BadRequest("the request has files, and the child says that it takes none")
+        """Refuse what the child would pass over in silence, by its own word or that of the
+        target's entry, which goes before it."""
+        known = self._declared.over(self._capabilities)
+        for name, what, asked in (
+            ("tools", "tools", request.tools),
+            ("history", "earlier messages", request.messages),
+            ("files", "files", request.input_files),
+            ("images", "images", request.images),
+        ):
+            if asked and getattr(known, name) is False:
+                raise BadRequest(
+                    f"the request has {what}, and the child says that it takes none; if it does, "
+                    f'say `capabilities: {{{name}: true}}` in the entry of target "{self._name}"'
+                )
 
     def _response(
         self, child: Child, call: Call, message: wire.Incoming, started: float

@@ -64,6 +64,7 @@ def _case(test_id: str, prompt: str | None) -> str:
 
 def _table(found: Comparison) -> str:
     a, b = found.a, found.b
+    interval = f"{100 * found.confidence:g} % interval"
     rows: list[tuple[str, ...]] = [
         (
             "mean score",
@@ -72,10 +73,10 @@ def _table(found: Comparison) -> str:
             f"{found.difference.value:+.4f}",
             shown_interval(found.difference, "+.4f"),
         ),
-        ("  95 % interval", _bounds(a.mean_score), _bounds(b.mean_score), "", ""),
+        (f"  {interval}", _bounds(a.mean_score), _bounds(b.mean_score), "", ""),
         ("pass rate", f"{a.pass_rate:.1%}", f"{b.pass_rate:.1%}", "", ""),
         (
-            "  95 % interval",
+            f"  {interval}",
             "[{:.1%}, {:.1%}]".format(*a.pass_rate_interval),
             "[{:.1%}, {:.1%}]".format(*b.pass_rate_interval),
             "",
@@ -89,7 +90,7 @@ def _table(found: Comparison) -> str:
         rows.append(_measure("cost of an answer", found.cost_usd, found, _money))
     if found.duration_ms is not None:
         rows.append(_measure("latency", found.duration_ms, found, _time))
-    header = ("", "a", "b", "difference", f"{found.confidence:.0%} interval".replace("%", " %"))
+    header = ("", "a", "b", "difference", interval)
     return format_table(header, rows, right_from=1)
 
 

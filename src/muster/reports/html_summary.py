@@ -11,6 +11,7 @@ import msgspec
 from muster.evals.stats import Estimate
 from muster.evals.summary import TargetTotals
 from muster.reports.charts import cost_chart, interval_chart, spread_chart
+from muster.reports.class_lines import class_lines
 from muster.reports.judge_lines import judge_lines
 from muster.reports.overview import Overview
 from muster.reports.run_files import ReportRun
@@ -143,7 +144,8 @@ def _graders(overview: Overview) -> str:
             )
     if not rows:
         return ""
-    lines = judge_lines(overview.totals.judges.to_list())
+    lines = class_lines(overview.totals.targets.values())
+    lines += judge_lines(overview.totals.judges.to_list())
     told = "".join(f"<p>{escape(line)}</p>" for line in lines)
     return "<h2>Graders</h2>\n" + _table(header, rows, texts=2) + told
 

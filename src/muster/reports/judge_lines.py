@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muster.evals.case import DEFAULT_THRESHOLD
 from muster.evals.summary import one_line
 
 __all__ = (
@@ -48,6 +49,8 @@ def known_line(judge: Mapping[str, Any]) -> str:
         return f"judge {name}: not measured with this prompt (muster judge check)"
     agreement, kappa = share_text(check.get("agreement")), kappa_text(check.get("kappa"))
     measured = f"{check['judged']} examples ({check['checked_at'][:10]})"
+    if check.get("threshold", DEFAULT_THRESHOLD) != DEFAULT_THRESHOLD:
+        measured += f", passing from {check['threshold']:g} on"
     return f"judge {name}: agreement {agreement}, kappa {kappa} on {measured}"
 
 

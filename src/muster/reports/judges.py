@@ -23,8 +23,9 @@ def render_check(record: Mapping[str, Any]) -> str:
     head = (
         f"judge {judge_name(record)} on {record['judged']} of {record['examples']} {record['kind']}"
     )
-    if record["errors"]:
-        head += f", {record['errors']} errors"
+    for name in ("errors", "not_asked"):
+        if record[name]:
+            head += f", {record[name]} {name.replace('_', ' ')}"
     rows = [
         ("agreement", share_text(record.get("agreement"))),
         ("kappa", kappa_text(record.get("kappa"))),
@@ -83,7 +84,7 @@ def render_pairs(report: Mapping[str, Any]) -> str:
     """What `muster judge pairs` prints."""
     one, two = (f"{report[side]['target']} ({report[side]['run']})" for side in ("a", "b"))
     head = f"a: {one}\nb: {two}\n{report['judged']} of {report['shared']} shared cases judged"
-    for name in ("not_answered", "errors"):
+    for name in ("not_answered", "errors", "not_asked"):
         if report[name]:
             head += f", {report[name]} {name.replace('_', ' ')}"
     if report["first_error"]:

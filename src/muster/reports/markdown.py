@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from muster.evals.summary import TargetTotals
+from muster.reports.class_lines import class_lines
 from muster.reports.judge_lines import judge_lines
 from muster.reports.overview import Overview
 from muster.reports.terminal import format_milliseconds, format_money, format_tokens
@@ -33,7 +34,7 @@ def render_markdown(overview: Overview, *, limit: int = LIMIT) -> str:
     parts.add(_targets(overview))
     parts.add(_errors(overview))
     parts.add(_suites(overview))
-    parts.add(_judges(overview))
+    parts.add(_remarks(overview))
     parts.add(_graders(overview))
     parts.add_rows(_WORST_HEAD, [_bad(bad) for bad in overview.worst], _WORST_MORE)
     return parts.text
@@ -150,8 +151,12 @@ def _suites(overview: Overview) -> list[str]:
     return _table(["suite", "target", "results", "mean score", "pass rate", "errors"], rows)
 
 
-def _judges(overview: Overview) -> list[str]:
-    return [f"- {_inline(line)}" for line in judge_lines(overview.totals.judges.to_list())]
+def _remarks(overview: Overview) -> list[str]:
+    lines = [
+        *class_lines(overview.totals.targets.values()),
+        *judge_lines(overview.totals.judges.to_list()),
+    ]
+    return [f"- {_inline(line)}" for line in lines]
 
 
 def _graders(overview: Overview) -> list[str]:

@@ -25,14 +25,13 @@ from muster.evals.results import (
     read_run,
     without_secrets,
 )
+from muster.evals.scored import unreadable_note
 from muster.reports.tallies import is_named_by_value
 
 __all__ = ("NAMES_APART", "Group", "ReportRun", "name_targets", "open_runs")
 
 Group: TypeAlias = tuple[str, str]
 """A suite's key and a target."""
-
-_LINES_NAMED = 5
 
 NAMES_APART = 12
 """Graders of one type that are told apart by what they look for."""
@@ -158,13 +157,7 @@ class ReportRun:
         self.count = len(seen)
         del seen
         if broken:
-            named = ", ".join(map(str, broken[:_LINES_NAMED]))
-            more = ", …" if len(broken) > _LINES_NAMED else ""
-            what = "line that cannot" if len(broken) == 1 else "lines that cannot"
-            self.notes.append(
-                f"{self.folder / RESULTS_FILE}: {len(broken)} {what} be read, and not counted "
-                f"(line {named}{more}): torn, or no result"
-            )
+            self.notes.append(unreadable_note(self.folder / RESULTS_FILE, broken))
         if clamped:
             self.notes.append(
                 f"{self.name}: scores outside of 0 to 1, taken as the nearest that is: {clamped}"

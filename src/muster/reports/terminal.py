@@ -7,7 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from muster.evals.runner import Outcome
-from muster.evals.summary import RunTotals, SuiteTotals, TargetTotals
+from muster.evals.summary import RunTotals, SuiteTotals, TargetTotals, one_line
+from muster.reports.class_lines import class_lines
 from muster.reports.judge_lines import judge_lines
 from muster.reports.sampling import repeat_lines, stopping_lines
 
@@ -18,6 +19,7 @@ __all__ = (
     "format_table",
     "format_tokens",
     "render_summary",
+    "tokens_text",
 )
 
 
@@ -43,7 +45,7 @@ def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> st
         parts.append("errors by kind\n" + "\n".join(kinds))
     if totals.failures:
         shown = [
-            f"  {failure.test_id} · {failure.target}"
+            f"  {one_line(failure.test_id)} · {failure.target}"
             + (f" · repeat {failure.repeat}" if failure.repeat else "")
             + (" · ERROR" if failure.score is None else f" · {failure.score:.2f}")
             + f"\n      {_clip(failure.reason, 300)}"
@@ -58,6 +60,8 @@ def render_summary(outcome: Outcome, *, folder: Path | None, planned: int) -> st
     parts.extend(fallbacks)
     parts.extend(repeat_lines(totals.targets.values()))
     parts.extend(stopping_lines(outcome.stopping))
+    if classes := class_lines(totals.targets.values()):
+        parts.append("\n".join(classes))
     parts.extend(_cache_lines(totals))
     if judging := _judging(totals):
         parts.append(judging)
@@ -183,6 +187,13 @@ def format_tokens(count: int) -> str:
     if count < 10_000:
         return str(count)
     return f"{count / 1000:.1f}k" if count < 999_950 else f"{count / 1_000_000:.2f}M"
+
+
+def tokens_text(tokens: int | str, untold: int) -> str:
+    """`34 tokens`; where some calls did not tell theirs, `34+ tokens` or `unknown tokens`."""
+    if not untold:
+        return f"{tokens} tokens"
+    return f"{tokens}+ tokens" if tokens not in (0, "0") else "unknown tokens"
 
 
 def format_milliseconds(value: float) -> str:

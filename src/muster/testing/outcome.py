@@ -48,6 +48,9 @@ class Rule:
     run: Check
     alone: bool = False
     """It measures the whole process, so nothing else may run beside it."""
+    after: tuple[str, ...] = ()
+    """Rules without which this one cannot be told: while one of them is broken it does not fail,
+    so that one mistake breaks one rule."""
 
     async def check(self, trial: Trial) -> Outcome:
         """Try the provider."""

@@ -24,7 +24,7 @@ import pytest
 from muster.testing.dialects import Shape
 from muster.testing.outcome import Result, Rule
 from muster.testing.rules import RULES
-from muster.testing.running import check_rule, learned, rules_named
+from muster.testing.running import Checks, learned, rules_named
 from muster.testing.subject import Factory, Reflects, Subject, Way
 
 __all__ = ("provider_contract",)
@@ -63,12 +63,12 @@ def provider_contract(
         price_as=price_as,
         shape=shape or Shape(),
     )
-    known = cache(lambda: learned(subject))
     chosen = rules_named(rules)
+    checks = cache(lambda: Checks(learned(subject), chosen))
 
     @pytest.mark.parametrize("rule", chosen, ids=[rule.id for rule in chosen])
     def test_rule(rule: Rule) -> None:
-        _judge(check_rule(rule, known()))
+        _judge(checks().result(rule))
 
     return test_rule
 
@@ -117,7 +117,7 @@ class _Target(pytest.Collector):
         from muster.testing.pointing import target_named
 
         self.pointed = target_named(target, Path.cwd())
-        self.subject = cache(lambda: learned(self.pointed.subject))
+        self.checks = cache(lambda: Checks(learned(self.pointed.subject), RULES))
 
     def collect(self) -> Iterator[pytest.Item]:
         for rule in RULES:
@@ -133,7 +133,7 @@ class _Item(pytest.Item):
         self.target = target
 
     def runtest(self) -> None:
-        _judge(check_rule(self.rule, self.target.subject()))
+        _judge(self.target.checks().result(self.rule))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return Path.cwd(), None, self.nodeid

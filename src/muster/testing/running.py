@@ -6,12 +6,13 @@ A provider that blocks, hangs or breaks its event loop harms one rule, not the o
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -22,9 +23,9 @@ from muster.testing.environment import Environment
 from muster.testing.outcome import Outcome, Result, Rule
 from muster.testing.rules import RULES
 from muster.testing.subject import Subject, Way
-from muster.testing.trial import Trial, shown, word
+from muster.testing.trial import OTHER_LOOP, Trial, shown, word
 
-__all__ = ("AT_ONCE", "Run", "check_provider", "check_rule", "learned", "rules_named")
+__all__ = ("AT_ONCE", "Checks", "Run", "check_provider", "learned", "rules_named")
 
 AT_ONCE = 4
 LONGEST = 40.0
@@ -33,6 +34,8 @@ FIRST_QUESTION = "first-question"
 """The `eval_case_id` of the question that finds out who calls the environment."""
 FIRST_QUESTION_SECONDS = 20.0
 STOP_SECONDS = 3.0
+BLOCKS = "does-not-block"
+SECOND_LOOP = "second-event-loop"
 
 T = TypeVar("T")
 
@@ -69,8 +72,8 @@ def rules_named(names: Iterable[str]) -> tuple[Rule, ...]:
     for name in wanted:
         if name not in known:
             near = nearest(name, known)
-            hint = f" (near: {near[0]})" if near else ""
-            raise UsageError(f'no rule "{name}"{hint}')
+            hint = f"near: {near[0]}" if near else "muster check provider --list names them"
+            raise UsageError(f'no rule "{name}" ({hint})')
     return tuple(rule for rule in RULES if not wanted or rule.id in wanted)
 
 
@@ -86,24 +89,17 @@ def check_provider(
         MusterError: it cannot be made, or cannot answer a first question.
     """
     begun = time.perf_counter()
-    results: dict[str, Result] = {}
-
-    def one(rule: Rule) -> None:
-        result = check_rule(rule, subject)
-        results[rule.id] = result
-        if on_result is not None:
-            on_result(result)
-
     try:
         subject = learned(subject)
-        _all_at_once(one, [rule for rule in rules if not rule.alone])
+        checks = Checks(subject, rules, on_result=on_result)
         for rule in rules:
             if rule.alone:
-                one(rule)
+                checks.result(rule)
+        _all_at_once(checks.result, [rule for rule in rules if not rule.alone])
     except KeyboardInterrupt:
         _stop_all()
         raise
-    ordered = tuple(results[rule.id] for rule in rules)
+    ordered = tuple(checks.result(rule) for rule in rules)
     return Run(subject, ordered, time.perf_counter() - begun)
 
 
@@ -116,6 +112,7 @@ def learned(subject: Subject) -> Subject:
     """
     with Environment(shape=subject.shape) as environment:
         marker = word()
+        found: Way = "behind" if subject.relays else "itself"
         request = ProviderRequest(question=f"Are you ready, {marker}?", eval_case_id=FIRST_QUESTION)
 
         async def ask() -> str:
@@ -123,10 +120,14 @@ def learned(subject: Subject) -> Subject:
                 async with asyncio.timeout(FIRST_QUESTION_SECONDS):
                     return (await trial.provider.invoke(request)).text
 
-        text = _first_answer(subject, ask)
-        found: Way = "never"
-        if environment.calls:
-            found = "behind" if subject.relays else "itself"
+        try:
+            text = _first_answer(subject, ask)
+            if not environment.calls:
+                found = "never"
+        except UsageError as error:
+            if not OTHER_LOOP.search(str(error)):
+                raise
+            text = ""  # it belongs to one event loop, and not to this one: a rule's business
     way = subject.way or found
     if way == "never" and marker in text:
         return replace(subject, way=way, reflects=subject.reflects | {"question"})
@@ -151,16 +152,76 @@ def _first_answer(subject: Subject, ask: Callable[[], Coroutine[Any, Any, str]])
         raise UsageError(f"{subject.name} cannot be checked: {describe_failure(error)}") from error
 
 
-def check_rule(rule: Rule, subject: Subject) -> Result:
-    """Check one rule of a `learned` subject, in a fresh environment; rules that measure the process
-    wait for each other."""
-    begun = time.perf_counter()
-    if rule.alone:
-        with _alone:
-            outcome = _checked(rule, subject)
-    else:
-        outcome = _checked(rule, subject)
-    return Result(rule, outcome, time.perf_counter() - begun)
+class Checks:
+    """The results for one `learned` subject, each rule checked once, when it is asked for.
+
+    A rule that fails because another one is broken does not apply.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        rules: Iterable[Rule],
+        *,
+        on_result: Callable[[Result], None] | None = None,
+    ) -> None:
+        self._subject = subject
+        self._rules = {rule.id: rule for rule in rules}
+        self._on_result = on_result
+        self._results: dict[str, Future[Result]] = {}
+        self._lock = threading.Lock()
+
+    def result(self, rule: Rule) -> Result:
+        """How the rule ended; threads that ask for one that is under way wait for it."""
+        with self._lock:
+            found = self._results.get(rule.id)
+            mine = found is None
+            if found is None:
+                found = self._results[rule.id] = Future()
+        if mine:
+            try:
+                result = self._result(rule)
+                if self._on_result is not None:
+                    self._on_result(result)
+                found.set_result(result)
+            except BaseException as error:  # who waits must not wait for ever
+                found.set_exception(error)
+        return found.result()
+
+    def _result(self, rule: Rule) -> Result:
+        begun = time.perf_counter()
+        outcome = self._outcome(rule)
+        return Result(rule, outcome, time.perf_counter() - begun)
+
+    def _outcome(self, rule: Rule) -> Outcome:
+        if BLOCKS in rule.after and self._is_broken(BLOCKS):
+            return _untold(BLOCKS)  # it would hang, and tell no more
+        # Rules that measure the process wait for each other.
+        with _alone if rule.alone else nullcontext():
+            outcome = _checked(rule, self._subject)
+        if outcome.status != "failed":
+            return outcome
+        cause = next(filter(self._is_broken, rule.after), None)
+        if cause is None and rule.id != SECOND_LOOP and self._of_loop(outcome):
+            cause = SECOND_LOOP
+        return outcome if cause is None else _untold(cause)
+
+    def _of_loop(self, outcome: Outcome) -> bool:
+        """It failed because the provider belongs to another event loop, that of another rule."""
+        told = OTHER_LOOP.search(outcome.text) or "no answer within" in outcome.text
+        return bool(told) and self._is_broken(SECOND_LOOP, OTHER_LOOP)
+
+    def _is_broken(self, name: str, evidence: re.Pattern[str] | None = None) -> bool:
+        rule = self._rules.get(name)
+        if rule is None:
+            return False
+        outcome = self.result(rule).outcome
+        fits = evidence is None or evidence.search(outcome.text) is not None
+        return outcome.status == "failed" and fits
+
+
+def _untold(cause: str) -> Outcome:
+    return Outcome("not applicable", f"it cannot be told while {cause} is broken")
 
 
 def _checked(rule: Rule, subject: Subject) -> Outcome:
@@ -178,7 +239,7 @@ def _checked(rule: Rule, subject: Subject) -> Outcome:
             return Outcome("failed", f"raised {describe_failure(error)}")
 
 
-def _all_at_once(work: Callable[[Rule], None], rules: list[Rule]) -> None:
+def _all_at_once(work: Callable[[Rule], object], rules: list[Rule]) -> None:
     """Do it for each rule, a few at a time, on threads that can be left behind."""
     waiting = deque(rules)
 

@@ -86,6 +86,9 @@ class Reply:
     """For plain services, which may say what they charge."""
     delay: float = 0.0
     """Seconds before the answer."""
+    ends_with_text: bool = False
+    """A stream's last piece of text and its finish reason come in one event, where the dialect's
+    services do so."""
     torn: bool = False
     """A stream's bytes are cut amid characters and lines."""
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +20,16 @@ from muster.testing.outcome import Broken, NotApplicable
 from muster.testing.script import Call, Reply
 from muster.testing.subject import Reflects, Subject, Way
 
-__all__ = ("PATIENCE", "Trial", "shown", "until")
+__all__ = ("OTHER_LOOP", "PATIENCE", "Trial", "shown", "until")
 
 PATIENCE = 15.0
 """Seconds for one answer; the environment itself needs milliseconds."""
 STEP = 0.004
+LONGEST_ERROR = 200
+OTHER_LOOP = re.compile(
+    r"(bound|attached) to a different (event )?loop|event loop is closed", re.IGNORECASE
+)
+"""What asyncio and its libraries say of things that belong to another event loop."""
 
 _log = logging.getLogger(__name__)
 _numbers = itertools.count(1)
@@ -208,8 +214,12 @@ async def close(provider: object) -> None:
 
 
 def shown(error: BaseException) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {quoted(str(error), 200)}"
+    """An error in one line; what it says of another event loop is not cut off."""
+    text = str(error)
+    loop = OTHER_LOOP.search(text)
+    if loop is not None and loop.end() > LONGEST_ERROR:
+        text = f"{text[:110]}… {text[loop.start() :]}"
+    return f"{type(error).__name__}: {quoted(text, LONGEST_ERROR)}"
 
 
 def quoted(text: str, length: int = 80) -> str:

@@ -100,7 +100,8 @@ class Cached(Wrapper):
         if occasion is None:
             return asked
         about = [occasion.eval_path or occasion.suite, occasion.test_id, occasion.prompt]
-        about += [str(occasion.repeat), str(occasion.judging)]
+        # Two targets of the same settings are asked each: else they would never differ.
+        about += [occasion.target, str(occasion.repeat), str(occasion.judging)]
         asked = hashlib.sha256(asked + canonical(about)).digest()
         times = occasion.seen.get(asked, 0)
         occasion.seen[asked] = times + 1

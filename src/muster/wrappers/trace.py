@@ -110,7 +110,7 @@ class _Tracing(Wrapper):
         else:
             span.attributes |= _accounting(response)
             if self._content:
-                span.attributes["gen_ai.output.messages"] = _messages(response.output)
+                span.attributes["gen_ai.output.messages"] = _answered(response)
             return response
         finally:
             _PARENT.reset(token)
@@ -240,16 +240,27 @@ def _times(parent: Span, call: ToolCall) -> tuple[int, int, bool]:
 
 def _asked(request: ProviderRequest) -> dict[str, str]:
     said = [*request.messages, Message("user", request.question)]
-    attributes = {"gen_ai.input.messages": _messages(said)}
+    attributes = {"gen_ai.input.messages": _text(_messages(said))}
     if request.system_prompt is not None:
         system = [{"type": "text", "content": request.system_prompt}]
         attributes["gen_ai.system_instructions"] = _text(system)
     return attributes
 
 
-def _messages(messages: Iterable[Message]) -> str:
-    """Messages in the form that the conventions want, as JSON."""
-    rows = []
+def _answered(response: ProviderResponse) -> str:
+    """The answer's messages, each with why it ended, as the conventions want it."""
+    rows = _messages(response.output)
+    for row, message in zip(rows, response.output, strict=True):
+        row["finish_reason"] = "tool_call" if message.tool_calls else "stop"
+    if rows:
+        ended = response.finish_reason or "stop"
+        rows[-1]["finish_reason"] = "tool_call" if ended == "tool_calls" else ended
+    return _text(rows)
+
+
+def _messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Messages in the form that the conventions want."""
+    rows: list[dict[str, Any]] = []
     for message in messages:
         parts: list[Mapping[str, Any]] = []
         if message.role == "tool":
@@ -262,7 +273,7 @@ def _messages(messages: Iterable[Message]) -> str:
             for call in message.tool_calls
         ]
         rows.append({"role": message.role, "parts": parts})
-    return _text(rows)
+    return rows
 
 
 def _text(value: object) -> str:

@@ -52,6 +52,41 @@ def test_scores(judged: Judged, entry: dict[str, Any], output: str, score: float
 
 
 @pytest.mark.parametrize(
+    ("wanted", "given", "outcome"),
+    [
+        ("x", "x", {"tp"}),
+        ("x", "y", {"fp", "fn"}),
+        ("x", None, {"fn"}),
+        ("x", " ", {"fn"}),
+        ("", "y", {"fp"}),
+        (None, None, {"tn"}),
+    ],
+)
+def test_what_a_field_is(judged: Judged, wanted: Any, given: Any, outcome: set[str]) -> None:
+    row = judged(fields("f", "g"), json.dumps({"f": given}), json.dumps({"f": wanted, "g": 1}))
+    counts = {kind: int(kind in outcome) for kind in ("tp", "fp", "fn", "tn")}
+    assert row.details is not None
+    assert row.details["confusion"] == {
+        "f": counts,
+        "g": {"tp": 0, "fp": 0, "fn": 1, "tn": 0},
+    }
+
+
+def test_f1_of_fields(judged: Judged) -> None:
+    expected = json.dumps({"a": 1, "b": 2, "c": 3, "d": ""})
+    entry = fields("a", "b", "c", {"path": "d", "weight": 2}, aggregation="f1")
+    # a is right; b is wrong, which is one too many and one missing; c is missing.
+    assert judged(entry, '{"a": 1, "b": 9}', expected).score == pytest.approx(2 / (2 + 1 + 2))
+    # d was not asked for, and weighs 2.
+    made = '{"a": 1, "b": 2, "c": 3, "d": "x"}'
+    assert judged(entry, made, expected).score == pytest.approx(6 / (6 + 2))
+    assert judged(entry, "no JSON", expected).score == 0
+    missing = judged(entry, "no JSON", expected).details
+    assert missing is not None
+    assert missing["confusion"]["a"] == {"tp": 0, "fp": 0, "fn": 1, "tn": 0}
+
+
+@pytest.mark.parametrize(
     ("given", "wanted", "more", "hit"),
     [
         (1.1, 1, {"tolerance": 0.1}, True),

@@ -115,3 +115,28 @@ def test_a_bad_schema_is_told_when_it_is_loaded(
 def test_a_schema_that_never_ends_is_an_error(graded: Callable[..., Graded]) -> None:
     found = graded({"type": "is-json", "schema": {"$ref": "#"}}, "1")
     assert found.error == 'grader "is-json": the schema refers to itself without end'
+
+
+@pytest.mark.parametrize(
+    ("output", "schema", "passes"),
+    [
+        ('Sure: {"a": {"b": [1]}} — done', None, True),
+        ("See [1] and {x}", None, False),
+        ('```json\n[{"a": 1}]\n```', {"type": "array"}, True),
+        ('[{"a": 1}]', {"type": "object", "required": ["a"]}, True),
+        ('first {"a": 1} then {"b": 2}', {"type": "object", "required": ["b"]}, True),
+        ('first {"a": 1} then {"b": 2}', {"type": "object", "required": ["c"]}, False),
+        ("f() { return {}; }", None, True),
+        ('{"a": ' * 500, None, False),
+    ],
+)
+def test_json_within_an_answer(judged: Judged, output: str, schema: Any, passes: bool) -> None:
+    entry = {"type": "contains-json"} | ({} if schema is None else {"schema": schema})
+    assert judged(entry, output).score == float(passes)
+    assert judged({**entry, "type": "not-contains-json"}, output).score == float(not passes)
+
+
+def test_braces_without_end_take_no_time_without_end(graded: Callable[..., Graded]) -> None:
+    found = graded({"type": "contains-json"}, '{"a": [' + "1, " * 100_000 + '{"b": ' * 500_000)
+    assert found.error is not None
+    assert "too many braces" in found.error

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from judge_parts import Scripted, judge_with
+from muster.errors import ConfigError
 from muster.provider import ProviderFailed, ProviderRequest, ToolCall
 
 FREE = {"type": "llm-grader", "criteria": "It is kind."}
@@ -135,10 +136,26 @@ def test_the_schema_goes_to_those_who_are_bound_by_one() -> None:
     assert bound.requests[0].eval_case_id == "c"
 
 
-def test_threshold_is_the_score_from_which_it_passes() -> None:
+@pytest.mark.parametrize(
+    ("score", "verdict", "counts"),
+    [({"score": 0.5}, "pass", 1), ({"score": 0.3}, "fail", 0),
+     ({"score": 0.9, "pass": False}, "fail", 0)],
+)  # fmt: skip
+def test_with_a_threshold_the_verdict_counts(score: Any, verdict: str, counts: float) -> None:
     entry = {"type": "llm-rubric", "value": "It is kind.", "threshold": 0.4}
-    assert row_of(entry, Scripted({"score": 0.5})).verdict == "pass"
-    assert row_of({**entry, "min_score": 0.6}, Scripted({"score": 0.5})).verdict == "fail"
+    row = row_of(entry, Scripted(score))
+    assert (row.score, row.verdict, row.value) == (score["score"], verdict, counts)
+
+
+def test_with_min_score_the_score_counts() -> None:
+    row = row_of({"type": "llm-rubric", "value": "x", "min_score": 0.4}, Scripted({"score": 0.5}))
+    assert (row.verdict, row.value) == ("pass", 0.5)
+
+
+def test_threshold_and_min_score_say_the_same() -> None:
+    entry = {"type": "llm-rubric", "value": "x", "threshold": 0.4, "min_score": 0.6}
+    with pytest.raises(ConfigError, match=r"assertions\[0\].threshold: .*keep one"):
+        row_of(entry, Scripted({"score": 0.5}))
 
 
 # --- what the judge is told -----------------------------------------------------------------------

@@ -52,6 +52,7 @@ def test_token_usage_needs_every_limit_to_hold(judged: Judged) -> None:
         ({"type": "latency", "threshold": 5}, "no duration is known"),
         ({"type": "cost", "budget": 5}, "the cost of this answer is not known"),
         ({"type": "token-usage", "max_total": 5}, "the token usage of this answer is not known"),
+        ({"type": "finish-reason", "value": "stop"}, "it is not known why this answer ended"),
     ],
 )
 def test_what_the_provider_did_not_say_is_an_error_not_a_zero(
@@ -61,3 +62,10 @@ def test_what_the_provider_did_not_say_is_an_error_not_a_zero(
     assert found.error is not None
     assert message in found.error
     assert found.rows[0].verdict == "skip"
+
+
+def test_finish_reason(judged: Judged) -> None:
+    entry = {"type": "finish-reason", "value": "STOP"}
+    assert judged(entry, "", finish_reason="stop").score == 1.0
+    row = judged(entry, "", finish_reason="length")
+    assert (row.score, row.assertions[0].evidence) == (0.0, 'it is "length"')

@@ -90,10 +90,24 @@ def test_against_a_recorded_run(tmp_path: Path) -> None:
     assert 'has no answer to the test "e"' in str(graded.error)
 
 
+def test_of_a_run_it_is_the_same_suites_and_repeats_answer(tmp_path: Path) -> None:
+    other = {"suite": "other", "output": "mine too"}
+    recorded(tmp_path / "run", other, {"output": "mine too"}, {"repeat": 1}, {"test_id": "d"})
+    entry = {"type": "llm-pairwise", "against": "run"}
+    scores = []
+    for repeat in (0, 1, 2):
+        graded, _ = judge_with(
+            entry, prefers("mine"), output="mine", folder=tmp_path, which_repeat=repeat
+        )
+        scores.append(graded.rows[0].score)
+    assert scores == [0.5, 1.0, 0.5]
+
+
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ({"against": "nowhere"}, "no results.jsonl there"),
+        ({"against": "nowhere"}, "no results.jsonl there; expected expected_output or the folder"),
+        ({"against": "new"}, "let both answer; then `muster judge pairs RUN`"),
         ({"against": "../run"}, "outside the project"),
         ({"against": "run"}, "the run has several targets (old, new); name one as against_target"),
         ({"against": "run", "against_target": "x"}, 'no target "x" (it has old, new)'),

@@ -483,3 +483,23 @@ def test_settings_that_are_wrong(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             bound({"type": "script", **more}, tmp_path)
+
+
+# --- fields for the program -----------------------------------------------------------------------
+
+
+async def test_other_fields_of_the_entry_are_for_the_program(tmp_path):
+    source = (
+        "import json, sys\ncase = json.load(sys.stdin)\n"
+        "print(json.dumps({'score': 1, 'details': case['config']}))\n"
+    )
+    command = python_program(tmp_path, source)
+    entry = {"type": "code-grader", "command": command, "expected_tools": ["a"], "rules": 1}
+    graded = await ask({**entry, "config": {"rules": 2, "own": 3}}, tmp_path)
+    assert graded.rows[0].details == {"expected_tools": ["a"], "rules": 2, "own": 3}
+
+
+@pytest.mark.parametrize("slip", ["comand", "timeout", "timeout_ms", "preprocessors"])
+def test_slips_and_what_cannot_be_done_are_no_fields_for_the_program(tmp_path, slip):
+    with pytest.raises(ConfigError, match=f'"script" has no field "{slip}"'):
+        bound({"type": "script", "command": ["true"], slip: 3}, tmp_path)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from muster.errors import ConfigError
 from muster.evals.scoring import ScoreRow
 
 Judged = Callable[..., ScoreRow]
@@ -76,3 +77,25 @@ def test_long_texts_are_cut_in_sentences_not_in_the_comparison(judged: Judged) -
     row = judged({"type": "contains", "value": "x" * 5000}, "x" * 4999)
     assert row.score == 0.0
     assert len(row.assertions[0].text) < 300
+
+
+@pytest.mark.parametrize(
+    ("entry", "passes", "wanted"),
+    [
+        ({"value": 4}, True, "4"),
+        ({"value": "5"}, False, "5"),
+        ({"min": 4}, True, "at least 4"),
+        ({"max": 3}, False, "at most 3"),
+        ({"value": {"min": 2, "max": 4}}, True, "at least 2 and at most 4"),
+    ],
+)
+def test_word_count(judged: Judged, entry: dict[str, Any], passes: bool, wanted: str) -> None:
+    row = judged({"type": "word-count", **entry}, " one  two\nthree four ")
+    assert row.score == float(passes)
+    assert row.assertions[0].text == f"Output has 4 words, wanted {wanted}"
+
+
+@pytest.mark.parametrize("entry", [{}, {"value": 3, "max": 4}, {"min": 4, "max": 3}, {"value": {}}])
+def test_a_count_without_sense(judged: Judged, entry: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"needs either value, or min|min is above max"):
+        judged({"type": "word-count", **entry}, "")

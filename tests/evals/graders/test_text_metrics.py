@@ -35,6 +35,12 @@ RIGHT = "the cat is on the mat"
         ({"type": "fuzzy"}, 1 - 3 / 22),
         ({"type": "levenshtein"}, 1.0),
         ({"type": "levenshtein", "threshold": 1}, 0.0),
+        # the: 2 and 2; cat, on, mat: 1 and 1; sat and is alone: 4 + 3 of 8 and 8.
+        ({"type": "token-overlap"}, 7 / 8),
+        ({"type": "token-overlap", "measure": "jaccard"}, 4 / 6),
+        ({"type": "token-overlap", "measure": "f1"}, 5 / 6),
+        # Of runs of 1, 2, 3 and 4 words both have 5 + 3 + 1 + 0, each of 6 + 5 + 4 + 3.
+        ({"type": "gleu"}, 9 / 18),
     ],
 )
 def test_scores_counted_by_hand(judged: Judged, entry: dict[str, Any], score: float) -> None:

@@ -61,6 +61,21 @@ def test_what_codex_writes() -> None:
     assert call["output"].endswith("some notes about bees\n")
 
 
+def test_what_copilot_writes() -> None:
+    session = read_copilot(HERE / "copilot.jsonl")
+    asked, again = session.exchanges
+    assert (asked.question, again.question) == ("What do the notes say?", "And hello?")
+    assert (asked.answer, again.answer) == ("That bees dance.", "hi there")
+    assert asked.usage == TokenUsage(211, 16, cached=0)
+    assert again.usage == TokenUsage(50, 3, cached=0)
+    assert (asked.model, session.cwd) == ("gpt-4.1", "/home/ada/project")
+    (call,) = asked.messages[0]["tool_calls"]
+    assert (call["tool"], call["output"], call["status"]) == ("view", "bees dance\n", "ok")
+    assert (call["input"], call["duration_ms"]) == ({"path": "/home/ada/project/notes.txt"}, 3.0)
+    first, _ = answer_rows(session)
+    assert first["duration_ms"] == 141.0
+
+
 def claude_row(kind: str, content: Any, at: int, **more: Any) -> dict[str, Any]:
     message = {"role": kind, "content": content} | more.pop("message", {})
     at_text = f"2026-01-01T00:00:{at:02}.000Z"
@@ -196,12 +211,12 @@ def test_what_is_no_log(tmp_path: Path, agent: str) -> None:
         READERS[agent](tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("agent", ["claude", "codex"])
+@pytest.mark.parametrize("agent", list(READERS))
 def test_odd_values_and_a_torn_end_do_no_harm(tmp_path: Path, agent: str) -> None:
     """Each value of a real log in turn is something else."""
     lines = [json.loads(line) for line in (HERE / f"{agent}.jsonl").read_text().splitlines()]
     for number, row in enumerate(lines):
-        holder = row.get("payload") or row.get("message")
+        holder = row.get("payload") or row.get("message") or row.get("data")
         for name in holder if isinstance(holder, dict) else ():
             for odd in (None, 5, [None, 7], {"x": []}):
                 kept, holder[name] = holder[name], odd

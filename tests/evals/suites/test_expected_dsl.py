@@ -26,6 +26,12 @@ from muster.evals.suites.expected_dsl import parse_expected, threshold_field
         ("is-json", {"type": "is-json"}),
         ("not-is-json", {"type": "is-json", "negate": True}),
         ('is-json: {"type": "array"}', {"type": "is-json", "schema": {"type": "array"}}),
+        ('contains-json: {"a": 1}', {"type": "contains-json", "schema": {"a": 1}}),
+        ("not-contains-xml", {"type": "contains-xml", "negate": True}),
+        ("is-xml: a.b, c", {"type": "is-xml", "value": "a.b, c"}),
+        ("word-count: 5", {"type": "word-count", "value": 5}),
+        ("finish-reason: stop", {"type": "finish-reason", "value": "stop"}),
+        ("gleu(0.4): the cat", {"type": "gleu", "value": "the cat", "threshold": 0.4}),
         ("latency(500)", {"type": "latency", "threshold": 500}),
         ("latency: 500", {"type": "latency", "threshold": 500}),
         ("cost(0.01)", {"type": "cost", "budget": 0.01}),
@@ -64,7 +70,7 @@ def test_parse(text: str, expected: dict[str, Any]) -> None:
         ("latency()", '"latency" takes a number; for example latency(500)'),
         ("similar(high): x", '"similar" takes a number, not "high"'),
         ("cost:", '"cost" takes a number; for example cost(0.01)'),
-        ("is-json: {", "the schema of is-json is not valid JSON"),
+        ("is-json: {", "the schema is not valid JSON"),
     ],
 )
 def test_mistakes(text: str, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ tests:
             {"type": "cost", "threshold": 0.1},
             {"type": "not-regex", "value": "x", "min_score": 1},
             {"type": "llm-rubric", "value": "is kind", "threshold": 0.5},
-            {"type": "python", "value": "file://check.py"},
+            {"type": "python", "value": "file://check.py", "threshold": sys.float_info.epsilon},
             {"type": "similar", "value": "x", "threshold": 0.9},
             {"type": "similar", "value": "x", "threshold": 0.875},
             {"type": "bleu", "value": "x", "threshold": 0.5},
@@ -253,6 +254,24 @@ tests:
         "options": {},
         "execution": {"skip_defaults": True},
     }
+
+
+def test_where_a_test_has_a_threshold_scores_count(tmp_path: Path) -> None:
+    """Elsewhere the verdicts do: of a judge from 0.8 on, of code above 0."""
+    text = """\
+tests:
+  - assert:
+      - {type: llm-rubric, value: x}
+      - {type: assert-set, assert: [{type: javascript, value: x}]}
+  - threshold: 0.5
+    assert: [{type: llm-rubric, value: x}]
+  - assert: [{type: assert-set, threshold: 0.5, assert: [{type: llm-rubric, value: x}]}]
+"""
+    one, two, three = read(tmp_path, text).data["tests"]
+    assert one["assert"][0]["threshold"] == 0.8
+    assert one["assert"][1]["assert"][0]["threshold"] == sys.float_info.epsilon
+    assert "threshold" not in two["assert"][0]
+    assert "threshold" not in three["assert"][0]["assert"][0]
 
 
 def test_scenarios(tmp_path: Path) -> None:

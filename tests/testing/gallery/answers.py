@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ from muster.provider import ProviderRequest, ProviderResponse, TokenUsage
 from muster.providers.chat import ChatReply, ChatTurn
 from muster.providers.openai import OpenAIProvider
 from muster.providers.openai_chat import ChatCompletions, _Stream
+from muster.providers.openai_types import Choice
 from muster.providers.sse import SseEvent
 from muster.testing.environment import Environment
 
@@ -63,23 +64,56 @@ class _SummingStream(_Stream):
         return ended
 
 
-class _Summing(ChatCompletions):
+class _ForgetfulStream(_Stream):
+    def take_choice(self, choice: Choice) -> None:
+        if choice.finish_reason is not None and choice.delta is not None:
+            choice.delta.content = None
+        super().take_choice(choice)
+
+
+class _WithStream(ChatCompletions):
+    stream: ClassVar[type[_Stream]]
+
     async def complete(self, turn: ChatTurn) -> ChatReply:
         if turn.on_chunk is None:
             return await super().complete(turn)
-        stream = _SummingStream(self, turn.on_chunk)
+        stream = self.stream(self, turn.on_chunk)
         await self.api.stream(msgspec.json.encode(self.body(turn)), stream.take)
         return stream.reply()
 
 
-class AddsUpGrowingCounts(Wrong):
-    breaks = "usage-monotonic"
+class _WrongStream(Wrong):
+    stream: ClassVar[type[_Stream]]
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         model = self.right.model
         assert isinstance(model, OpenAIProvider)
-        model._wire = _Summing(model._connect().api, model.endpoint)
+        kind = type("_Wire", (_WithStream,), {"stream": self.stream})
+        model._wire = kind(model._connect().api, model.endpoint)
+
+
+class AddsUpGrowingCounts(_WrongStream):
+    breaks = "usage-monotonic"
+    stream = _SummingStream
+
+
+class SkipsTextBesideTheFinishReason(_WrongStream):
+    breaks = "chunks-join"
+    stream = _ForgetfulStream
+
+
+class CountsForItsWholeLife(Wrong):
+    breaks = "usage-monotonic"
+    hides = 1  # concurrent calls
+    total = TokenUsage()
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        response = await self.right.invoke(request)
+        if response.token_usage is None:
+            return response
+        self.total += response.token_usage
+        return changed(response, token_usage=self.total)
 
 
 class CountsTheLastTurnOnly(Wrong):

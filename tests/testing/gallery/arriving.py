@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from gallery.base import Wrong
-from muster.provider import ProviderRequest, ProviderResponse
+from muster.provider import ProviderRequest, ProviderResponse, TokenUsage
 
 
 class ForgetsTheSystemPrompt(Wrong):
@@ -68,3 +68,15 @@ class KeepsTheRequestInItself(Wrong):
         self.request = request
         await asyncio.sleep(0)
         return await self.right.invoke(self.request)
+
+
+class KeepsTheUsageInItself(Wrong):
+    breaks = "concurrent-calls"
+    usage: TokenUsage | None = None
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        self.usage = None
+        response = await self.right.invoke(request)
+        if response.token_usage is not None:
+            self.usage = response.token_usage + self.usage
+        return replace(response, token_usage=self.usage)

@@ -26,9 +26,11 @@ def right(environment: Environment) -> ChatProvider:
 
 
 class Wrong:
-    """Passes everything on; what is wrong is overridden. `breaks` is the rule that finds it."""
+    """Passes everything on; what is wrong is overridden. `breaks` is the rule that finds it,
+    `hides` the number of rules that cannot be told because of it."""
 
     breaks: ClassVar[str]
+    hides: ClassVar[int] = 0
 
     def __init__(self, environment: Environment) -> None:
         self.environment = environment

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gallery.base import Wrong
+from gallery.base import Wrong, right
 from muster.provider import (
     AuthenticationFailed,
     ProviderError,
@@ -17,6 +18,7 @@ from muster.provider import (
 from muster.providers.openai import OpenAIProvider
 from muster.providers.transport import HttpClient
 from muster.testing.environment import Environment
+from muster.testing.rules import RULES
 
 
 class TidiesUpAtLength(Wrong):
@@ -28,6 +30,24 @@ class TidiesUpAtLength(Wrong):
         except asyncio.CancelledError:
             await asyncio.sleep(1.4)
             raise
+
+
+class TakesCancellationForAFailure(Wrong):
+    breaks = "cancelled-within-1-s"
+    hides = 1  # giving up after `max_seconds`
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        try:
+            return await self.right.invoke(request)
+        except asyncio.CancelledError:
+            raise ProviderUnavailable("the call was stopped") from None
+
+
+class ShieldsItsCalls(Wrong):
+    breaks = "cancelled-leaks-nothing"
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        return await asyncio.shield(self.right.invoke(request))
 
 
 class LeavesATaskBehind(Wrong):
@@ -91,8 +111,58 @@ class BelongsToOneLoop(Wrong):
         self.right.model._client = _OneSession(read_timeout=read)
 
 
+class OneSemaphoreForEver(Wrong):
+    breaks = "second-event-loop"
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.gate = asyncio.Semaphore(8)
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        async with self.gate:
+            return await self.right.invoke(request)
+
+
+class WaitsInALoopOfItsOwn(Wrong):
+    """It cannot answer a first question, so that no other rule can be told."""
+
+    breaks = "second-event-loop"
+    hides = len(RULES) - 1
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self.loop = asyncio.new_event_loop()
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        await self.loop.create_future()
+        return await self.right.invoke(request)
+
+    async def aclose(self) -> None:
+        self.loop.close()
+
+
+class RunsALoopWithinTheLoop(Wrong):
+    """As every synchronous client does it: what a blocked loop cannot do (give up, cancel, time
+    out) is hidden."""
+
+    breaks = "does-not-block"
+    hides = 5
+
+    async def invoke(self, request: ProviderRequest) -> ProviderResponse:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, self.once(request)).result()
+
+    async def once(self, request: ProviderRequest) -> ProviderResponse:
+        provider = right(self.environment)
+        try:
+            return await provider.invoke(request)
+        finally:
+            await provider.aclose()
+
+
 class CountsTokensOnTheLoop(Wrong):
     breaks = "does-not-block"
+    hides = 5
 
     async def invoke(self, request: ProviderRequest) -> ProviderResponse:
         if len(request.question) > 100_000:

@@ -11,12 +11,13 @@ _TEXT = "muster.evals.graders.text"
 _METRICS = "muster.evals.graders.metrics"
 _LLM = "muster.evals.graders.llm"
 _MEASURES = "muster.evals.graders.text_metrics"
+_OVERLAP = "muster.evals.graders.text_overlap"
 _TOOLS = "muster.evals.graders.tool_use"
 
 graders: Registry[GraderFactory] = Registry(
     "grader",
     builtins={
-        "agent-rubric": f"{_LLM}:LlmGrader",
+        "agent-rubric": f"{_LLM}:AgentRubric",
         "assert-set": "muster.evals.graders.composite:AssertSet",
         "bleu": f"{_MEASURES}:Bleu",
         "chrf": f"{_MEASURES}:Chrf",
@@ -26,19 +27,25 @@ graders: Registry[GraderFactory] = Registry(
         "contains": f"{_TEXT}:Contains",
         "contains-all": f"{_TEXT}:ContainsAll",
         "contains-any": f"{_TEXT}:ContainsAny",
+        "contains-json": "muster.evals.graders.json:ContainsJson",
+        "contains-xml": "muster.evals.graders.markup:ContainsXml",
         "cost": f"{_METRICS}:Cost",
         "ends-with": f"{_TEXT}:EndsWith",
         "equals": f"{_TEXT}:Equals",
         "execution-metrics": "muster.evals.graders.execution_metrics:ExecutionMetrics",
         "field-accuracy": "muster.evals.graders.field_accuracy:FieldAccuracy",
         "file-changes": "muster.evals.graders.file_changes:FileChanges",
+        "finish-reason": f"{_METRICS}:FinishReason",
         "fuzzy": f"{_MEASURES}:Fuzzy",
+        "gleu": f"{_OVERLAP}:Gleu",
         "icontains": f"{_TEXT}:IContains",
         "icontains-all": f"{_TEXT}:IContainsAll",
         "icontains-any": f"{_TEXT}:IContainsAny",
         "is-json": "muster.evals.graders.json:IsJson",
+        "is-xml": "muster.evals.graders.markup:IsXml",
         "javascript": "muster.evals.graders.inline:JavaScript",
         "json-diff": "muster.evals.graders.json_diff:JsonDiff",
+        "label": "muster.evals.graders.label:Label",
         "latency": f"{_METRICS}:Latency",
         "levenshtein": f"{_MEASURES}:Levenshtein",
         "llm-grader": f"{_LLM}:LlmGrader",
@@ -56,8 +63,10 @@ graders: Registry[GraderFactory] = Registry(
         "skill-used": "muster.evals.graders.skills:SkillUsed",
         "starts-with": f"{_TEXT}:StartsWith",
         "step-count": f"{_TOOLS}:StepCount",
+        "token-overlap": f"{_OVERLAP}:TokenOverlap",
         "token-usage": f"{_METRICS}:TokenUsage",
         "tool-args-match": f"{_TOOLS}:ToolArgsMatch",
+        "tool-call-f1": "muster.evals.graders.tool_call_f1:ToolCallF1",
         "tool-sequence": f"{_TOOLS}:ToolSequence",
         "tool-trajectory": "muster.evals.graders.trajectory:ToolTrajectory",
         "tool-used": f"{_TOOLS}:ToolUsed",
@@ -67,8 +76,10 @@ graders: Registry[GraderFactory] = Registry(
         "trajectory:tool-sequence": f"{_TOOLS}:ToolSequence",
         "trajectory:tool-used": f"{_TOOLS}:ToolUsed",
         "webhook": "muster.evals.graders.webhook:Webhook",
+        "word-count": f"{_TEXT}:WordCount",
     },
     group="graders",
+    of_plain_file="muster.evals.graders.python:grader_of_module",
 )
 """The default registry of graders; project files are `.muster/graders/*.py`, entry points
 `muster.graders`."""

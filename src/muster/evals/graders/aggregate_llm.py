@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from muster.evals.case import DEFAULT_THRESHOLD
 from muster.evals.graders.aggregate import LlmAggregator, Member, results_of
 from muster.evals.graders.base import (
     Assertion,
@@ -24,6 +23,7 @@ from muster.evals.graders.llm_prompt import (
     template_source,
     variables_of,
 )
+from muster.evals.graders.thresholds import bar_of
 
 __all__ = ("LlmAggregate",)
 
@@ -72,8 +72,7 @@ class LlmAggregate:
             return read_free_form(answer, finish)
 
         asked = await ask_judge(context.judges, Vote(self._settings.judge_target), question, read)
-        bar = DEFAULT_THRESHOLD if context.threshold is None else context.threshold
-        return _score(asked.verdict, {"judge": asked.to_dict()}, bar)
+        return _score(asked.verdict, {"judge": asked.to_dict()}, bar_of(None, context))
 
 
 def _score(verdict: Verdict, details: dict[str, object], bar: float) -> Score:

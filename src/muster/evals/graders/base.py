@@ -102,6 +102,8 @@ class GradeContext:
     """Whom a grader asks that needs a model; what they cost is counted apart from the target."""
     target: str | None = None
     """The name of the target that was asked."""
+    repeat: int = 0
+    """Which repeat of the case it is, from 0."""
     threshold: float | None = None
     """The score from which the case passes."""
     scope: RunScope | None = None

@@ -31,6 +31,7 @@ from muster.evals.graders.base import (
     Score,
     SettingError,
 )
+from muster.evals.graders.thresholds import bar_of, held_to, own_bar
 from muster.evals.scoring import Graded, ScoreRow, as_score, grade_all
 from muster.importing import describe_failure
 
@@ -64,14 +65,10 @@ class Composite:
 
     def __init__(self, spec: GraderSpec) -> None:
         settings = _Settings.model_validate(spec.config)
-        if settings.threshold is not None:
-            if not settings.aggregator.takes_threshold:
-                told = f"the aggregator {settings.aggregator.type} says itself when the set passes"
-                raise SettingError("threshold", told)
-            if spec.min_score is not None:
-                told = "threshold says when the set passes, and so does min_score; keep one"
-                raise SettingError("threshold", told)
-        self._threshold = settings.threshold
+        if settings.threshold is not None and not settings.aggregator.takes_threshold:
+            told = f"the aggregator {settings.aggregator.type} says itself when the set passes"
+            raise SettingError("threshold", told)
+        self._threshold = own_bar(settings.threshold, spec)
         self._min_score = spec.min_score
         key = next(key for key in _LISTS if key in spec.config)
         entries = _with_config(settings.assertions, settings.config)
@@ -121,16 +118,12 @@ class Composite:
 
     def _bar(self, context: GradeContext) -> float:
         """The score from which the set passes."""
-        for bar in (self._threshold, self._min_score, context.threshold):
-            if bar is not None:
-                return bar
-        return DEFAULT_THRESHOLD
+        return bar_of(self._min_score if self._threshold is None else self._threshold, context)
 
     def _judged(self, score: Score, rows: tuple[ScoreRow, ...]) -> Score:
         """The score with the set's verdict, what that counts, and what the members said."""
         if self._threshold is not None:
-            passed = score.score >= self._threshold and score.passed is not False
-            score = replace(score, passed=passed, counted=float(passed))
+            score = held_to(score, self._threshold)
         elif self._by_members:
             weighty = [row for row in rows if row.weight]
             passed = bool(weighty) and all(row.verdict == "pass" for row in weighty)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from pydantic import BaseModel
 
 from muster.config.document import Document, Location
 from muster.errors import Problem
 from muster.evals.graders.text import clip
 
-__all__ = ("COMMON_FIELDS", "Common", "EntryPlace", "automatic_name", "read_common", "shown")
+__all__ = (
+    "COMMON_FIELDS",
+    "Common",
+    "EntryPlace",
+    "automatic_name",
+    "field_names",
+    "read_common",
+    "shown",
+    "with_more",
+)
 
 COMMON_FIELDS = ("type", "name", "metric", "weight", "required", "min_score", "negate")
 """The fields that every entry may have; the others belong to the grader."""
@@ -120,3 +132,43 @@ def shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return "a list"
     return f'"{clip(value, 60)}"' if isinstance(value, str) else clip(repr(value), 60)
+
+
+@cache
+def field_names(model: type[BaseModel]) -> frozenset[str]:
+    """The names that the settings may be written under."""
+    names: list[object] = []
+    for name, info in model.model_fields.items():
+        alias = info.validation_alias
+        names += getattr(alias, "choices", [alias or name])
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+_REFUSED = ("preprocessors", "transform")
+"""Fields of AgentV's that would change what is graded."""
+
+
+_CLOSE = 0.7
+"""How like a known name a slip of the pen is."""
+
+
+def with_more(config: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """The settings, with fields that are none of the grader's moved to its `config`, as AgentV has
+    it for programs. What may be a slip of the pen stays, to be told."""
+    known = field_names(model)
+    names = [*known, *COMMON_FIELDS]
+
+    def is_slip(key: str) -> bool:
+        close = difflib.get_close_matches(key, names, n=1, cutoff=_CLOSE)
+        return bool(close) or any(name.startswith(key) for name in names)
+
+    more = {
+        key: value
+        for key, value in config.items()
+        if key not in known and key not in _REFUSED and not is_slip(str(key))
+    }
+    given = config.get("config", {})
+    if not more or not isinstance(given, Mapping):
+        return dict(config)
+    kept = {key: value for key, value in config.items() if key not in more}
+    return {**kept, "config": {**more, **given}}

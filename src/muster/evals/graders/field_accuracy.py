@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, Field
 
 from muster.config.validation import FileModel
+from muster.evals.classification import f1_of
 from muster.evals.graders.base import Assertion, GradeContext, GraderError, GraderSpec, Score
 from muster.evals.graders.dates import check_format, read_date
 from muster.evals.graders.json_values import MISSING, answer_json, expected_json
@@ -44,8 +45,9 @@ class _FieldSettings(FileModel):
 class _Settings(FileModel):
     fields: Annotated[list[_FieldSettings], Field(min_length=1)]
     """The fields that are compared."""
-    aggregation: Literal["weighted_average", "all_or_nothing"] = "weighted_average"
-    """`all_or_nothing`: one field that is wrong makes the score 0."""
+    aggregation: Literal["weighted_average", "all_or_nothing", "f1"] = "weighted_average"
+    """`all_or_nothing`: one field that is wrong makes the score 0. `f1`: the harmonic mean of the
+    share of the given values that are right, and of the expected ones that are found."""
 
 
 class _Found(NamedTuple):
@@ -54,6 +56,8 @@ class _Found(NamedTuple):
     hit: bool
     text: str
     evidence: str | None = None
+    outcome: tuple[str, ...] = ()
+    """Of `tp`, `fp`, `fn` and `tn`, what it is; empty: it is not counted."""
 
 
 class FieldAccuracy:
@@ -72,31 +76,68 @@ class FieldAccuracy:
         try:
             actual = answer_json(context.output)
         except ValueError as error:
-            return Score(0.0, (Assertion("Output holds no JSON to compare", False, str(error)),))
+            nothing = Assertion("Output holds no JSON to compare", False, str(error))
+            missing = [_compare(field, {}, expected) for field in self._settings.fields]
+            return Score(0.0, (nothing,), {"confusion": _confusion(missing)})
         if all(look_up(expected, field.path) is MISSING for field in self._settings.fields):
             raise GraderError("none of the fields is in the test's expected_output")
         found = [_compare(field, actual, expected) for field in self._settings.fields]
         said = tuple(Assertion(one.text, one.hit, one.evidence) for one in found)
-        details = {"fields": {one.path: one.hit for one in found}}
+        details = {
+            "fields": {one.path: one.hit for one in found},
+            "confusion": _confusion(found),
+        }
         return Score(self._score(found), said, details)
 
     def _score(self, found: Sequence[_Found]) -> float:
         if self._settings.aggregation == "all_or_nothing":
             return float(all(one.hit for one in found))
+        if self._settings.aggregation == "f1":
+            counts = [
+                math.fsum(one.weight for one in found if kind in one.outcome)
+                for kind in ("tp", "fp", "fn")
+            ]
+            f1 = f1_of(*counts)
+            return 1.0 if f1 is None else f1  # nothing was to be found, and nothing was
         total = math.fsum(one.weight for one in found)
         gained = math.fsum(one.weight for one in found if one.hit)
         return min(gained / total, 1.0) if total else 0.0
 
 
+def _confusion(found: Sequence[_Found]) -> dict[str, dict[str, int]]:
+    """What each field is: a value that is right (`tp`), one that was not asked for (`fp`), one that
+    is not there (`fn`), a wrong one (both), or none where none is expected (`tn`)."""
+    confusion: dict[str, dict[str, int]] = {}
+    for one in found:
+        if one.outcome:  # a path may be checked in several ways
+            counts = confusion.setdefault(one.path, dict.fromkeys(("tp", "fp", "fn", "tn"), 0))
+            for kind in one.outcome:
+                counts[kind] += 1
+    return confusion
+
+
+def _is_empty(value: Any) -> bool:
+    return value is MISSING or value is None or (isinstance(value, str) and not value.strip())
+
+
+def _outcome(wanted: Any, given: Any, *, hit: bool) -> tuple[str, ...]:
+    if _is_empty(wanted):
+        return ("tn",) if _is_empty(given) else ("fp",)
+    if _is_empty(given):
+        return ("fn",)
+    return ("tp",) if hit else ("fp", "fn")
+
+
 def _compare(field: _FieldSettings, actual: Any, expected: Any) -> _Found:
     path, weight = field.path, field.weight
     wanted, given = look_up(expected, path), look_up(actual, path)
+    outcome = _outcome(wanted, given, hit=False)
     if wanted is MISSING:
-        return _Found(path, weight, True, f"{path}: nothing is expected")
+        return _Found(path, weight, True, f"{path}: nothing is expected", outcome=outcome)
     if given is MISSING:
         if not field.required:
             return _Found(path, 0.0, True, f"{path} is left out, and need not be there")
-        return _Found(path, weight, False, f"{path} is missing")
+        return _Found(path, weight, False, f"{path} is missing", outcome=outcome)
     if field.match == "exact":
         hit, why = same(given, wanted), ""
     elif field.match == "numeric_tolerance":
@@ -107,7 +148,8 @@ def _compare(field: _FieldSettings, actual: Any, expected: Any) -> _Found:
         hit, why = _alike(field, given, wanted)
     text = f"{path} is {'as expected' if hit else 'not as expected'}{why}"
     told = f"expected {_shown(wanted)}, found {_shown(given)}"
-    return _Found(path, weight, hit, text, None if hit else told)
+    outcome = _outcome(wanted, given, hit=hit)
+    return _Found(path, weight, hit, text, None if hit else told, outcome)
 
 
 def _near(field: _FieldSettings, given: Any, wanted: Any) -> tuple[bool, str]:

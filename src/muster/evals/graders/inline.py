@@ -23,6 +23,7 @@ from muster.evals.graders.programs import (
     read_verdict,
     run_program,
 )
+from muster.evals.graders.thresholds import bar_of, held_to, own_bar
 from muster.evals.scoring import as_score
 
 __all__ = ("InlineCode", "JavaScript", "file_and_function", "in_process_of_its_own")
@@ -87,7 +88,7 @@ class InlineSettings(FileModel):
     """The code, or `file://path:function`."""
     timeout_seconds: Annotated[float, Field(gt=0)] = DEFAULT_SECONDS
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The same as `min_score`."""
+    """The score from which it passes; what counts is then the verdict: 1 or 0."""
     config: Mapping[str, Any] = Field(default_factory=dict)
     """For the code, as `context["config"]`."""
 
@@ -102,7 +103,8 @@ class InlineCode:
         self._told = told
         self._settings = settings
         self._cwd = spec.base_dir
-        self._bar = spec.min_score if spec.min_score is not None else settings.threshold
+        self._threshold = own_bar(settings.threshold, spec)
+        self._bar = spec.min_score if self._threshold is None else self._threshold
 
     async def __call__(self, context: GradeContext) -> Score:
         case = case_context(context, self._settings.config)
@@ -114,7 +116,7 @@ class InlineCode:
             timeout=self._settings.timeout_seconds,
         )
         answer = read_object(done, [self._argv[0]])
-        return score_of(answer["value"], context.threshold if self._bar is None else self._bar)
+        return held_to(score_of(answer["value"], bar_of(self._bar, context)), self._threshold)
 
 
 def score_of(value: Any, bar: float | None) -> Score:
@@ -143,7 +145,6 @@ class JavaScript:
 
     def __init__(self, spec: GraderSpec) -> None:
         settings = InlineSettings.model_validate(spec.config)
-        self.min_score = settings.threshold
         if spec.safe:
             raise ValueError("--safe runs no code of a suite")
         node = shutil.which("node")

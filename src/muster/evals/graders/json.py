@@ -1,13 +1,13 @@
-"""The `is-json` grader: the whole answer is JSON, and satisfies a JSON Schema if one is given.
+"""The graders `is-json` (the whole answer is JSON) and `contains-json` (JSON is in it); with a JSON
+Schema, JSON that satisfies it.
 
 `jsonschema` takes 90 ms to import, so it is imported when a schema is given.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Never
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, Field
 
@@ -23,12 +23,13 @@ from muster.evals.graders.base import (
     Score,
     SettingError,
 )
+from muster.evals.graders.json_values import all_json, read_json
 from muster.evals.graders.text import clip
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-__all__ = ("IsJson",)
+__all__ = ("ContainsJson", "IsJson")
 
 _SHOWN_ERRORS = 5
 
@@ -65,7 +66,7 @@ class IsJson:
 
     def __call__(self, context: GradeContext) -> Score:
         try:
-            value = _parse(context.output)
+            value = read_json(context.output)
         except ValueError as error:
             return Score(0.0, (Assertion("Output is not valid JSON", False, str(error)),))
         valid = Assertion("Output is valid JSON", True)
@@ -77,32 +78,39 @@ class IsJson:
             raise GraderError("the schema refers to itself without end") from None
         if not errors:
             return Score(1.0, (valid, Assertion("Output satisfies the schema", True)))
-        evidence = "; ".join(errors[:_SHOWN_ERRORS])
-        if len(errors) > _SHOWN_ERRORS:
-            evidence += f"; and {len(errors) - _SHOWN_ERRORS} more"
+        evidence = _listed(errors)
         return Score(0.0, (valid, Assertion("Output does not satisfy the schema", False, evidence)))
 
 
-def _parse(text: str) -> Any:
-    """`text` as JSON.
+class ContainsJson(IsJson):
+    """Somewhere in the answer is JSON; with `schema`, JSON that satisfies it."""
 
-    Raises:
-        ValueError: it is not; `NaN` and `Infinity`, which Python lets pass, are not JSON either.
-    """
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except json.JSONDecodeError:
-        raise
-    except ValueError as error:
-        if "limit" not in str(error):
-            raise
-        return json.loads(text, parse_int=float)  # whole numbers of over 4,300 digits
+    __slots__ = ()
+
+    def __call__(self, context: GradeContext) -> Score:
+        values = all_json(context.output)
+        if not values:
+            return Score(0.0, (Assertion("Output contains no JSON", False),))
+        has = Assertion("Output contains JSON", True)
+        if self._validator is None:
+            return Score(1.0, (has,))
+        errors: list[str] = []
+        for value in values:
+            try:
+                errors = [_told(error) for error in self._validator.iter_errors(value)]
+            except RecursionError:
+                raise GraderError("the schema refers to itself without end") from None
+            if not errors:
+                return Score(1.0, (has, Assertion("JSON in it satisfies the schema", True)))
+        text = "No JSON in it satisfies the schema"
+        return Score(0.0, (has, Assertion(text, False, _listed(errors))))
 
 
-def _refuse(word: str) -> Never:
-    raise ValueError(f"{word} is not a JSON value")
+def _listed(errors: list[str]) -> str:
+    evidence = "; ".join(errors[:_SHOWN_ERRORS])
+    if len(errors) > _SHOWN_ERRORS:
+        evidence += f"; and {len(errors) - _SHOWN_ERRORS} more"
+    return evidence
 
 
 def _told(error: Any) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Any, Never
 
 from muster.evals.graders.base import GradeContext, GraderError
 from muster.evals.graders.trace import MISSING
 
-__all__ = ("MISSING", "answer_json", "as_json", "expected_json")
+__all__ = ("MISSING", "all_json", "answer_json", "as_json", "expected_json", "read_json")
 
 MAX_DEPTH = 200
 """How deep values may be nested that are compared."""
@@ -27,7 +28,7 @@ def answer_json(text: str) -> Any:
     whole = text.strip()
     for candidate in (whole, *_FENCE.findall(text)[:10]):
         try:
-            return _shallow(_read(candidate))
+            return _shallow(read_json(candidate))
         except json.JSONDecodeError:
             continue
     for opening in "{[":
@@ -56,7 +57,47 @@ def _first(text: str, opening: str) -> Any:
     return MISSING
 
 
-def _read(text: str) -> Any:
+MAX_READ = 5_000_000
+"""Letters that are read again, in looking for JSON in a text."""
+
+
+def all_json(text: str) -> list[Any]:
+    """The JSON in an answer: the whole of it or a fence in it, if that is an object or a list, and
+    each object that stands in no other.
+
+    Raises:
+        GraderError: it would take too long to look.
+    """
+    found: list[Any] = []
+    for candidate in (text.strip(), *_FENCE.findall(text)):
+        with suppress(ValueError):
+            value = read_json(candidate)
+            if isinstance(value, dict | list):
+                found.append(value)
+    decoder = json.JSONDecoder(parse_constant=_refuse)
+    again, at = 0, text.find("{")
+    while at >= 0:
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            # Of one that is nested too deeply it is not said how far it was read.
+            again += max(getattr(error, "pos", at + 5000) - at, 1)
+            if again > MAX_READ:
+                raise GraderError("the answer has too many braces that begin no JSON") from None
+            at = text.find("{", at + 1)
+        else:
+            if value not in found:
+                found.append(value)
+            at = text.find("{", end)
+    return found
+
+
+def read_json(text: str) -> Any:
+    """`text`, which is JSON and nothing else.
+
+    Raises:
+        ValueError: it is not; `NaN` and `Infinity`, which Python lets pass, are not JSON either.
+    """
     try:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError:
@@ -69,8 +110,15 @@ def _read(text: str) -> Any:
         return json.loads(text, parse_int=float)  # whole numbers of over 4,300 digits
 
 
+class _NoValue(json.JSONDecodeError):
+    """A word that Python's reader takes for a value."""
+
+    def __str__(self) -> str:
+        return self.msg
+
+
 def _refuse(word: str) -> Never:
-    raise json.JSONDecodeError(f"{word} is not a JSON value", word, 0)
+    raise _NoValue(f"{word} is not a JSON value", word, 0)
 
 
 def _shallow(value: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,7 +16,6 @@ import msgspec
 from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, Tag
 
 from muster.config.validation import FileModel
-from muster.evals.case import DEFAULT_THRESHOLD
 from muster.evals.graders.base import (
     Assertion,
     GradeContext,
@@ -34,6 +34,7 @@ from muster.evals.graders.llm_prompt import (
     template_source,
     variables_of,
 )
+from muster.evals.graders.prompt_program import PromptCommand, PromptProgram
 from muster.evals.graders.rubric import (
     Criterion,
     Items,
@@ -42,8 +43,10 @@ from muster.evals.graders.rubric import (
     schema_of,
     verdict_of,
 )
+from muster.evals.graders.thresholds import bar_of, held_to, own_bar
+from muster.evals.graders.workspace_files import WorkspaceFiles
 
-__all__ = ("LlmGrader", "Rubrics")
+__all__ = ("AgentRubric", "LlmGrader", "Rubrics")
 
 MAX_VOTES = 25
 """Judgements of one answer by one grader."""
@@ -62,6 +65,19 @@ _TextOrItems = Annotated[
     Annotated[Annotated[str, Field(pattern=r"\S")], Tag("text")]
     | Annotated[Items, BeforeValidator(_listed), Tag("list")],
     Discriminator(_shape),
+]
+FILE_STEPS = 20
+"""Calls that a judge may make which looks at files, if nothing is said."""
+
+_FOLDER = (
+    "[[ ## folder ## ]]\nThe folder that the answer was made in can be looked at: list, read and "
+    "search its files before you judge. They are material to be judged, as the answer is."
+)
+
+_Prompt = Annotated[
+    Annotated[Annotated[str, Field(pattern=r"\S")], Tag("text")]
+    | Annotated[PromptCommand, Tag("program")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "program"),
 ]
 JUDGE_NAMES = ("judge_target", "grader_target", "target", "provider")
 
@@ -96,12 +112,13 @@ class _Settings(JudgeSettings):
     """The same (v5's name)."""
     rubrics: Items | None = None
     """A rubric: texts, or `{id, outcome, …}`."""
-    prompt: Annotated[str, Field(pattern=r"\S")] | None = None
-    """The whole question as a template, or `file://…`; without variables it is the criteria."""
+    prompt: _Prompt | None = None
+    """The whole question as a template, or `file://…`; without variables it is the criteria. Or
+    `{command, config}`, a program that writes it."""
     config: Mapping[str, Any] | None = None
     """For templates, as `config`."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The same as `min_score` (v5's name)."""
+    """The score from which it passes; what counts is then the verdict: 1 or 0."""
 
 
 class LlmGrader:
@@ -114,11 +131,13 @@ class LlmGrader:
 
     def __init__(self, spec: GraderSpec) -> None:
         settings = _Settings.model_validate(spec.config)
-        self.min_score = settings.threshold
-        """The score from which it passes, if the entry says no `min_score`."""
-        self._bar = spec.min_score if spec.min_score is not None else settings.threshold
+        self._threshold = own_bar(settings.threshold, spec)
+        self._bar = spec.min_score if self._threshold is None else self._threshold
         self._settings = settings
         self.votes = votes_of(settings, spec)
+        self._program: PromptProgram | None = None
+        if isinstance(settings.prompt, PromptCommand):
+            self._program = PromptProgram(settings.prompt, settings.config, spec)
         self.prompt = self._prompt(settings, spec)
         self._inherits = self.prompt.source is FREE.template or (
             self.prompt.source is CHECKLIST.template
@@ -141,7 +160,9 @@ class LlmGrader:
         criteria = getattr(settings, texts[0]).strip() if texts else None
         kind = CHECKLIST if rubrics else FREE
         source: str | None = None
-        if settings.prompt is not None:
+        if self._program is not None:
+            source = self._program.hash
+        elif isinstance(settings.prompt, str):
             try:
                 text = template_source(settings.prompt, spec)
                 whole, text = own_prompt(text, kind, criteria, rubrics=bool(rubrics))
@@ -154,7 +175,12 @@ class LlmGrader:
         prompt, criteria = self._for_case(context)
         variables = variables_of(context, criteria, prompt.rubrics)
         variables["config"] = dict(self._settings.config or {})
-        system, text = prompt.render(variables)
+        if self._program is not None:
+            system, text = await self._program.render(
+                prompt, context, criteria, prompt.rubrics, variables
+            )
+        else:
+            system, text = prompt.render(variables)
         if context.judges is None:
             raise GraderError("there is nobody to ask")
         question = Question(
@@ -166,6 +192,7 @@ class LlmGrader:
             max_attempts=self._settings.max_attempts,
             max_turns=self._settings.max_steps,
         )
+        question = self._with_files(question, context, prompt.mark(variables))
 
         def read(answer: str, finish: str | None) -> Verdict:
             if not prompt.rubrics:
@@ -173,15 +200,17 @@ class LlmGrader:
             return verdict_of(prompt.rubrics, *read_checks(answer, prompt.rubrics, finish))
 
         asked = await ask_all(context.judges, self.votes, question, read)
+        bar = bar_of(self._bar, context)
         if len(asked) == 1:
             verdict = asked[0].verdict
-            return scored(verdict, {"judge": asked[0].to_dict()}, bar=self._bar_in(context))
-        return self._together(asked, prompt, self._bar_in(context))
+            score = scored(verdict, {"judge": asked[0].to_dict()}, bar=bar)
+        else:
+            score = self._together(asked, prompt, bar)
+        return held_to(score, self._threshold)
 
-    def _bar_in(self, context: GradeContext) -> float:
-        if self._bar is not None:
-            return self._bar
-        return DEFAULT_THRESHOLD if context.threshold is None else context.threshold
+    def _with_files(self, question: Question, context: GradeContext, mark: str) -> Question:
+        """The question, with what else the judge may look at."""
+        return question
 
     def _for_case(self, context: GradeContext) -> tuple[JudgePrompt, str | None]:
         """The prompt, and the criteria that the case adds."""
@@ -228,6 +257,23 @@ class LlmGrader:
         }
         verdict = msgspec.structs.replace(verdict, assertions=(*verdict.assertions, *reasons))
         return scored(verdict, details, bar=bar)
+
+
+class AgentRubric(LlmGrader):
+    """A model judges that may look at the files of the folder that the answer was made in, where
+    that is still there."""
+
+    def _with_files(self, question: Question, context: GradeContext, mark: str) -> Question:
+        path = (context.workspace or {}).get("path")
+        if not isinstance(path, str) or not Path(path).is_dir():
+            return question
+        return msgspec.structs.replace(
+            question,
+            text=f"{question.text}\n\n{_FOLDER}",
+            hash=f"{question.hash}-files",
+            max_turns=question.max_turns or FILE_STEPS,
+            files=WorkspaceFiles(Path(path), mark),
+        )
 
 
 class Rubrics(LlmGrader):

@@ -12,6 +12,7 @@ import msgspec
 from muster.evals.graders.base import GraderError
 from muster.evals.graders.llm_answer import Unreadable
 from muster.evals.graders.llm_sandbox import mark_for, marked
+from muster.evals.graders.workspace_files import WorkspaceFiles
 from muster.evals.judging import CaseJudges
 from muster.provider import Limits, ProviderRequest
 
@@ -37,6 +38,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     case_id: str | None = None
     max_attempts: int = MAX_ATTEMPTS
     max_turns: int | None = None
+    files: WorkspaceFiles | None = None
+    """What the judge may look at: with tools, if it calls them, else as the folder it works in."""
 
 
 class Vote(msgspec.Struct, frozen=True):
@@ -79,7 +82,10 @@ async def ask_judge(
         GraderError: the judge cannot be asked, or none of its answers could be read.
     """
     target = judges.name(vote.target)
-    structured = judges.capabilities(vote.target).structured_output is True
+    able = judges.capabilities(vote.target)
+    structured = able.structured_output is True
+    files = question.files
+    looks = files is not None and able.tools is True
     text = question.text
     for attempt in range(question.max_attempts):
         response = await judges.ask(
@@ -89,6 +95,9 @@ async def ask_judge(
                 eval_case_id=question.case_id,
                 attempt=attempt,
                 response_schema=question.schema if structured else None,
+                tools=files.tools if files is not None and looks else (),
+                call_tool=files.call if files is not None and looks else None,
+                cwd=files.root if files is not None and not looks else None,
                 limits=_limits(question),
                 metadata={"purpose": "judge", "repeat": str(vote.repeat)},
             ),
@@ -145,7 +154,7 @@ async def ask_all(
     answers = await asyncio.gather(*asked, return_exceptions=True)
     broken = [answer for answer in answers if isinstance(answer, BaseException)]
     for error in broken:
-        if not isinstance(error, GraderError):
+        if type(error) is not GraderError:  # those that say more than that a vote is missing too
             raise error
     if broken:
         told = dict.fromkeys(str(error) for error in broken)

@@ -77,13 +77,7 @@ _CONTEXT = """\
 {% endif %}
 """
 
-FREE = Kind(
-    "free-form",
-    "an answer to a question",
-    f"""\
-[[ ## criteria ## ]]
-{{{{ criteria }}}}
-
+_ANSWERED = f"""\
 {_CONTEXT}[[ ## answer ## ]]
 {{{{ output }}}}
 {{% if file_changes %}}
@@ -91,7 +85,16 @@ FREE = Kind(
 [[ ## file_changes ## ]]
 {{{{ file_changes }}}}
 {{% endif %}}
-""",
+"""
+
+FREE = Kind(
+    "free-form",
+    "an answer to a question",
+    f"""\
+[[ ## criteria ## ]]
+{{{{ criteria }}}}
+
+{_ANSWERED}""",
     'Answer with one JSON object and nothing else: {"reason": "why, in a sentence or two", '
     '"assertions": [{"text": "what you looked at", "passed": true or false, "evidence": "what '
     'shows it"}], "score": a number from 0 (the criteria are not met at all) to 1 (fully met)}',
@@ -122,14 +125,7 @@ CHECKLIST = Kind(
   {{% endfor %}}
 {{% endfor %}}
 
-{_CONTEXT}[[ ## answer ## ]]
-{{{{ output }}}}
-{{% if file_changes %}}
-
-[[ ## file_changes ## ]]
-{{{{ file_changes }}}}
-{{% endif %}}
-""",
+{_ANSWERED}""",
     'Answer with one JSON object and nothing else: {"checks": [{"id": "as given", "reasoning": '
     '"why, in a sentence", VERDICT}], "overall_reasoning": "in a sentence"}. Check every id, each '
     "once.",
@@ -204,14 +200,24 @@ class JudgePrompt(msgspec.Struct, frozen=True):
         Raises:
             GraderError: the template cannot be filled in.
         """
-        texts = [as_text(variables[name]) for name in sorted(UNTRUSTED) if variables.get(name)]
-        mark = mark_for(texts)
+        mark = self.mark(variables)
         try:
             question = compile_prompt(self.source, UNTRUSTED).render(variables, mark)
         except PromptError as error:
             raise GraderError(f"the prompt cannot be filled in: {error}") from None
+        return self.rules(mark), question
+
+    @staticmethod
+    def mark(variables: Mapping[str, Any]) -> str:
+        """What is in none of the texts that others wrote."""
+        return mark_for(
+            [as_text(variables[name]) for name in sorted(UNTRUSTED) if variables.get(name)]
+        )
+
+    def rules(self, mark: str) -> str:
+        """The system prompt: how to judge, and the form of the answer."""
         rules = _RULES.format(what=self.kind.what, mark=mark)
-        return f"{rules}\n\n{self._form()}", question
+        return f"{rules}\n\n{self._form()}"
 
     def _form(self) -> str:
         if self.kind is not CHECKLIST:

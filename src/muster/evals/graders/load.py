@@ -6,7 +6,6 @@ Everything that is wrong is told at once, with file, line and column.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,20 @@ from pydantic import BaseModel, ValidationError
 from muster.config.document import Document, Location
 from muster.config.validation import problems_of
 from muster.errors import ConfigError, MusterError, Problem, nearest
+from muster.evals.graders.agentv_files import program_called
 from muster.evals.graders.base import BoundGrader, GraderFactory, GraderSpec, SettingError
 from muster.evals.graders.entries import (
     COMMON_FIELDS,
     Common,
     EntryPlace,
     automatic_name,
+    field_names,
     read_common,
     shown,
+    with_more,
 )
-from muster.evals.graders.foreign import is_foreign
+from muster.evals.graders.foreign import instead_of, is_foreign
+from muster.evals.graders.functions import grader_of, name_of
 from muster.evals.graders.templates import TemplateFiles
 from muster.importing import describe_failure
 from muster.registry import Registry, UnknownName
@@ -121,6 +124,8 @@ class _Binder(msgspec.Struct):
             if isinstance(entry, str):
                 if number == texts[0]:
                     self._add_texts(entries, texts, place)
+            elif callable(entry):
+                self._add({"type": "python", "name": name_of(entry), "value": entry}, at)
             elif not isinstance(entry, Mapping):
                 self.problems.append(at.problem(_not_an_entry(entry)))
             elif "include" in entry:
@@ -156,6 +161,8 @@ class _Binder(msgspec.Struct):
         else:
             common = read_common(entry, place, self.problems, self.warnings)
         if found.settings is not None:
+            if getattr(found.factory, "takes_more", False):
+                config = with_more(config, found.settings)
             self._check_fields(config, found.settings, found.name, place)
         if found.negated and common.negate:
             text = f'"not-{found.name}" and negate: true cancel out; write one of them'
@@ -245,7 +252,10 @@ class _Binder(msgspec.Struct):
                 self.warnings.append(str(place.problem(text, "type")))
             written = new
         try:
-            return self._look_up(written)
+            found = self._look_up(written, place.base_dir)
+            if found.name == "python" and callable(function := entry.get("value")):
+                return _Type("python", grader_of(function), found.negated)
+            return found
         except MusterError as error:
             text = str(error)
             if self.safe and isinstance(error, UnknownName):
@@ -253,7 +263,7 @@ class _Binder(msgspec.Struct):
             self.problems.append(place.problem(text, "type"))
             return None
 
-    def _look_up(self, written: str) -> _Type:
+    def _look_up(self, written: str, base_dir: Path) -> _Type:
         """The grader that a type means: `snake_case` is read as `kebab-case`, and `not-` in front
         negates. Raises `MusterError` when it is unknown, foreign, or fails to import."""
         kind = written if ":" in written else written.replace("_", "-")
@@ -274,15 +284,21 @@ class _Binder(msgspec.Struct):
                     return _Type(name, factory, negated)
             except UnknownName as error:
                 unknown = unknown or error
+        for name, negated in candidates:
+            program = program_called(name, base_dir, self.project_root)
+            if program is not None:
+                return _Type(name, program, negated)
         if is_foreign(plain):
+            if (near := instead_of(plain)) is not None:
+                raise UnknownName(f'"{written}" is not supported; write {near}')
             known = ", ".join(entry.name for entry in self.registry.entries())
-            raise UnknownName(f'"{written}" is not supported yet (supported: {known})')
+            raise UnknownName(f'"{written}" is not supported (supported: {known})')
         raise unknown or UnknownName(written)
 
     def _check_fields(
         self, config: Mapping[str, Any], model: type[BaseModel], kind: str, place: EntryPlace
     ) -> None:
-        names = _field_names(model)
+        names = field_names(model)
         for key in config:
             if key in names:
                 continue
@@ -381,13 +397,3 @@ def _min_score(common: Common, grade: object) -> float | None:
 
 def _not_an_entry(entry: object) -> str:
     return f"expected a mapping with type, or a criterion as text, found {shown(entry)}"
-
-
-@cache
-def _field_names(model: type[BaseModel]) -> frozenset[str]:
-    """The names that the settings may be written under."""
-    names: list[object] = []
-    for name, info in model.model_fields.items():
-        alias = info.validation_alias
-        names += getattr(alias, "choices", [alias or name])
-    return frozenset(name for name in names if isinstance(name, str))

@@ -1,4 +1,4 @@
-"""Graders of what an answer took: latency, cost, token-usage.
+"""Graders of what an answer took, and why it ended: latency, cost, token-usage, finish-reason.
 
 What the provider did not report is an error of the case, not a score of 0: a target that says
 nothing about its cost would otherwise look expensive, and one that fails would look the same.
@@ -6,14 +6,14 @@ nothing about its cost would otherwise look expensive, and one that fails would 
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
 from muster.config.validation import FileModel
 from muster.evals.graders.base import Assertion, GradeContext, GraderError, GraderSpec, Score
 
-__all__ = ("Cost", "Latency", "TokenUsage")
+__all__ = ("Cost", "FinishReason", "Latency", "TokenUsage")
 
 
 class _LatencySettings(FileModel):
@@ -119,3 +119,28 @@ class TokenUsage:
             assertions.append(Assertion(text, count <= limit))
         passed = all(assertion.passed for assertion in assertions)
         return Score(float(passed), tuple(assertions), {"token_usage": usage.to_dict()})
+
+
+class _FinishSettings(FileModel):
+    value: Annotated[str, Field(min_length=1)]
+    """`stop`, `length`, `content_filter`, `tool_calls`, or the provider's own word."""
+
+
+class FinishReason:
+    """The answer ended for the reason that is expected; letter case aside."""
+
+    Settings = _FinishSettings
+    __slots__ = ("_value",)
+
+    def __init__(self, spec: GraderSpec) -> None:
+        self._value = _FinishSettings.model_validate(spec.config).value
+
+    def __call__(self, context: GradeContext) -> Score:
+        found = context.response.finish_reason
+        if found is None:
+            raise GraderError("it is not known why this answer ended: the provider does not say")
+        passed = found.lower() == self._value.lower()
+        says = "is" if passed else "is not"
+        evidence = None if passed else f'it is "{found}"'
+        text = f'Finish reason {says} "{self._value}"'
+        return Score(float(passed), (Assertion(text, passed, evidence),))

@@ -23,11 +23,11 @@ from muster.evals.graders.base import (
     Score,
     SettingError,
 )
-from muster.evals.graders.regex import compile_pattern, last_match
+from muster.evals.graders.regex import extracted, extraction_pattern
 from muster.evals.graders.text import clip
 
 if TYPE_CHECKING:
-    import regex as engine
+    pass
 
 __all__ = ("Numeric", "Reading", "last_number")
 
@@ -146,7 +146,7 @@ class Numeric:
 
     def __init__(self, spec: GraderSpec) -> None:
         settings = _Settings.model_validate(spec.config)
-        self._extract = _pattern(settings.extract)
+        self._extract = extraction_pattern(settings.extract)
         self._tolerance, self._relative = _tolerance(settings.tolerance, settings.relative)
         self._right = None if settings.value is None else self._static(settings.value)
 
@@ -188,10 +188,10 @@ class Numeric:
 
     def _read(self, text: str) -> Reading | None:
         if self._extract is not None:
-            found = last_match(self._extract, text)
+            found = extracted(self._extract, text)
             if found is None:
                 return None
-            text = found[1] or "" if self._extract.groups else found[0]
+            text = found
         return last_number(text)
 
     def _nothing_in(self, where: str) -> str:
@@ -217,15 +217,6 @@ class Numeric:
             f"{(self._tolerance * 100).normalize():f} %" if self._relative else f"{self._tolerance}"
         )
         return f"Number {got} {'is' if passed else 'is not'} within {allowed} of {want}"
-
-
-def _pattern(extract: str | None) -> engine.Pattern[str] | None:
-    if extract is None:
-        return None
-    try:
-        return compile_pattern(extract)
-    except ValueError as error:
-        raise SettingError("extract", str(error)) from None
 
 
 def _tolerance(value: float | str, relative: bool) -> tuple[Decimal, bool]:

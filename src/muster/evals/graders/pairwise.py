@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 from pydantic import AliasChoices, Field
@@ -223,6 +223,10 @@ def _score_of(duels: Sequence[Duel]) -> Score:
     return Score(score, tuple(assertions), details)
 
 
+_Answers: TypeAlias = dict[tuple[str, str | None], dict[str, dict[int, str]]]
+"""By test and prompt, then by suite and repeat."""
+
+
 def _other_answers(settings: _Settings, spec: GraderSpec) -> Callable[[GradeContext], str]:
     if settings.against == "expected_output":
         if settings.against_target is not None:
@@ -232,17 +236,25 @@ def _other_answers(settings: _Settings, spec: GraderSpec) -> Callable[[GradeCont
         root = spec.project_root or spec.base_dir
         folder = resolve_inside(spec.base_dir, settings.against.removeprefix("file://"), root)
         path = folder / RESULTS_FILE
-        changed = path.stat().st_mtime_ns if path.exists() else 0
+        if not path.exists():
+            raise ValueError(
+                f"{folder}: no {RESULTS_FILE} there; expected expected_output or the folder of a "
+                "run. To compare two targets, let both answer; then `muster judge pairs RUN`, or "
+                "`muster grade RUN` with against: RUN and against_target: NAME"
+            )
+        changed = path.stat().st_mtime_ns
         answers = _recorded(folder, settings.against_target, changed)
     except (MusterError, ValueError) as error:
         raise SettingError("against", str(error)) from None
     spec.reads(path)
 
     def recorded(context: GradeContext) -> str:
-        found = answers.get((context.case.id, context.case.prompt))
-        if found is None:
-            raise GraderError(f'{folder} has no answer to the test "{context.case.id}"')
-        return found
+        case = context.case
+        suites = answers.get((case.id, case.prompt), {})
+        found = suites.get(case.suite) or (next(iter(suites.values())) if len(suites) == 1 else {})
+        if not found:
+            raise GraderError(f'{folder} has no answer to the test "{case.id}"')
+        return found.get(context.repeat, next(iter(found.values())))
 
     return recorded
 
@@ -254,14 +266,15 @@ def _expected(context: GradeContext) -> str:
 
 
 @lru_cache(maxsize=8)
-def _recorded(folder: Path, target: str | None, changed: int) -> dict[tuple[str, str | None], str]:
-    """The first answer to each test; read once, unless the file has `changed`."""
-    answers: dict[tuple[str, str | None], str] = {}
+def _recorded(folder: Path, target: str | None, changed: int) -> _Answers:
+    """The answers to each test; read once, unless the file has `changed`."""
+    answers: _Answers = {}
     targets: dict[str, None] = {}
     for result in read_results(folder):
         targets[result.target] = None
         if target in (None, result.target) and result.output is not None:
-            answers.setdefault((result.test_id, result.prompt), result.output)
+            suites = answers.setdefault((result.test_id, result.prompt), {})
+            suites.setdefault(result.suite, {}).setdefault(result.repeat, result.output)
     if target is not None and target not in targets:
         raise ValueError(f'the run has no target "{target}" (it has {", ".join(targets)})')
     if target is None and len(targets) > 1:

@@ -20,17 +20,18 @@ import msgspec
 
 from muster.evals.case import DEFAULT_THRESHOLD
 from muster.evals.graders.base import Assertion, GradeContext, GraderError, Score
-from muster.evals.sandbox.cell import readable_file
 from muster.provider import Message
-from muster.providers.process import Completed, run_process
+from muster.providers.process import Completed, readable_file, run_process
 
 __all__ = (
     "MAX_OUTPUT",
     "case_context",
     "environment",
+    "program_name",
     "read_object",
     "read_verdict",
     "run_program",
+    "succeeded",
     "told_case",
 )
 
@@ -163,9 +164,11 @@ async def run_program(
         except (OSError, ValueError) as error:
             raise GraderError(cannot_start(argv, cwd, error)) from None
     if done.stopped == "timeout":
-        raise GraderError(f"{_name(argv)} took more than {timeout:g} s{tail(done.stderr)}")
+        raise GraderError(f"{program_name(argv)} took more than {timeout:g} s{tail(done.stderr)}")
     if done.stopped == "stdout":
-        text = f"{_name(argv)} wrote more than {MAX_OUTPUT // 1_000_000} MB to standard output"
+        text = (
+            f"{program_name(argv)} wrote more than {MAX_OUTPUT // 1_000_000} MB to standard output"
+        )
         raise GraderError(f"{text}{tail(done.stderr)}")
     return done
 
@@ -178,7 +181,7 @@ def encoded(told: object) -> bytes:
 def cannot_start(argv: Sequence[str], cwd: Path, error: OSError | ValueError) -> str:
     """Why a program did not start."""
     if not cwd.is_dir():
-        return f"there is no folder {cwd} to run {_name(argv)} in"
+        return f"there is no folder {cwd} to run {program_name(argv)} in"
     if isinstance(error, FileNotFoundError):
         return f"{argv[0]}: not found; is it installed, and on PATH?"
     reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -191,10 +194,22 @@ def tail(stderr: bytes) -> str:
     return f"; its standard error ends:\n{text}" if text else ""
 
 
-def _name(argv: Sequence[str]) -> str:
+def program_name(argv: Sequence[str]) -> str:
     shown = argv[2] if argv[:2] == ["/bin/sh", "-c"] else " ".join(argv)
     first = " ".join(shown.split())
     return first if len(first) <= 80 else first[:79] + "…"
+
+
+def succeeded(done: Completed, argv: Sequence[str]) -> bytes:
+    """What it wrote.
+
+    Raises:
+        GraderError: it failed.
+    """
+    if done.exit_code:
+        how = f"exit code {done.exit_code}" if done.exit_code > 0 else f"signal {-done.exit_code}"
+        raise GraderError(f"{program_name(argv)} ended with {how}{tail(done.stderr)}")
+    return done.stdout
 
 
 def read_object(done: Completed, argv: Sequence[str]) -> dict[str, Any]:
@@ -203,15 +218,12 @@ def read_object(done: Completed, argv: Sequence[str]) -> dict[str, Any]:
     Raises:
         GraderError: it failed, or wrote something else.
     """
-    if done.exit_code:
-        how = f"exit code {done.exit_code}" if done.exit_code > 0 else f"signal {-done.exit_code}"
-        raise GraderError(f"{_name(argv)} ended with {how}{tail(done.stderr)}")
-    if not done.stdout.strip():
+    if not succeeded(done, argv).strip():
         raise GraderError(
-            f"{_name(argv)} wrote nothing to standard output; a JSON object is expected"
+            f"{program_name(argv)} wrote nothing to standard output; a JSON object is expected"
             + tail(done.stderr)
         )
-    return decoded(done.stdout, _name(argv), done.stderr)
+    return decoded(done.stdout, program_name(argv), done.stderr)
 
 
 def decoded(data: bytes, name: str, stderr: bytes = b"") -> dict[str, Any]:

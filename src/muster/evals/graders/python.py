@@ -7,7 +7,9 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from muster.config.validation import FileModel
@@ -20,6 +22,7 @@ from muster.evals.graders.inline import (
     score_of,
 )
 from muster.evals.graders.programs import case_context
+from muster.evals.graders.thresholds import bar_of, held_to, own_bar
 from muster.importing import CodeError, import_file, load_object
 from muster.providers.threads import Threads
 
@@ -44,17 +47,19 @@ class PythonGrader:
     Settings: ClassVar[type[FileModel]] = _Settings
     own_templates: ClassVar[tuple[str, ...]] = ("value",)
 
-    def __init__(self, spec: GraderSpec) -> None:
+    def __init__(self, spec: GraderSpec, call: Callable[..., Any] | None = None) -> None:
         settings = _Settings.model_validate(spec.config)
-        self.min_score = settings.threshold
         if spec.safe:
             raise ValueError("--safe runs no code of a suite")
         self._settings = settings
-        self._bar = spec.min_score if spec.min_score is not None else settings.threshold
+        self._threshold = own_bar(settings.threshold, spec)
+        self._bar = spec.min_score if self._threshold is None else self._threshold
         self._inline = None
-        self._call: Callable[..., Any] | None = None
+        self._call = call
         value = settings.value
-        if value.startswith("file://"):
+        if call is not None:
+            pass
+        elif value.startswith("file://"):
             self._call = _function_in(*file_and_function(value, spec), spec)
         elif _FILE.fullmatch(value):
             self._call = _function_in(*_project_file(value.strip(), spec), spec)
@@ -106,9 +111,31 @@ class PythonGrader:
         return self._score(value, context)
 
     def _score(self, value: Any, context: GradeContext) -> Score:
-        if isinstance(value, Score):
-            return value
-        return score_of(value, context.threshold if self._bar is None else self._bar)
+        if not isinstance(value, Score):
+            value = score_of(value, bar_of(self._bar, context))
+        return held_to(value, self._threshold)
+
+
+def grader_of_module(module: ModuleType) -> Callable[[GraderSpec], PythonGrader] | None:
+    """A project file that registers nothing as a grader: its function `grade` (or `get_assert`) is
+    called, and the entry's fields are the `config` of its context. `None` without a function that
+    could be one."""
+    own = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+    usual = next((name for name in _USUAL if name in own), None)
+    if not own:
+        return None
+
+    def make(spec: GraderSpec) -> PythonGrader:
+        if usual is None:
+            raise ValueError(f"{module.__file__} has no function {' or '.join(_USUAL)}")
+        config = {"value": str(module.__file__), "config": spec.config}
+        return PythonGrader(replace(spec, config=config), getattr(module, usual))
+
+    return make
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

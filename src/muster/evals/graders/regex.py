@@ -24,7 +24,13 @@ from muster.evals.graders.text import clip
 if TYPE_CHECKING:
     import regex as engine
 
-__all__ = ("Regex", "compile_pattern", "last_match", "timed_out")
+__all__ = (
+    "Regex",
+    "compile_pattern",
+    "extracted",
+    "extraction_pattern",
+    "timed_out",
+)
 
 TIMEOUT_SECONDS = 1.0
 """How long one search may take."""
@@ -108,6 +114,29 @@ def last_match(pattern: engine.Pattern[str], text: str) -> engine.Match[str] | N
     except TimeoutError:
         raise timed_out(pattern.pattern) from None
     return matches[-1] if matches else None
+
+
+def extraction_pattern(extract: str | None) -> engine.Pattern[str] | None:
+    """The setting `extract`, compiled.
+
+    Raises:
+        SettingError: it is no pattern.
+    """
+    if extract is None:
+        return None
+    try:
+        return compile_pattern(extract)
+    except ValueError as error:
+        raise SettingError("extract", str(error)) from None
+
+
+def extracted(pattern: engine.Pattern[str], text: str) -> str | None:
+    """What the last match of `pattern` holds, or its group 1 if it has groups; `None` without a
+    match."""
+    found = last_match(pattern, text)
+    if found is None:
+        return None
+    return found[1] or "" if pattern.groups else found[0]
 
 
 def timed_out(pattern: str) -> GraderError:

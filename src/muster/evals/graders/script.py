@@ -49,7 +49,7 @@ class _Settings(FileModel):
     )
     """Whether it may ask the judge."""
     config: Mapping[str, Any] = Field(default_factory=dict)
-    """For the program, as `config`."""
+    """For the program, as `config`, with the entry's other fields."""
 
 
 class Script:
@@ -58,6 +58,8 @@ class Script:
     Settings: ClassVar[type[FileModel]] = _Settings
     own_templates: ClassVar[tuple[str, ...]] = ("command", "script")
     """Nothing of a test is filled into what a shell will read."""
+    takes_more: ClassVar[bool] = True
+    """Fields that it does not know are for the program, as part of `config`."""
 
     def __init__(self, spec: GraderSpec) -> None:
         settings = _Settings.model_validate(spec.config)

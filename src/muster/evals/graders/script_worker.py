@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from muster.evals.graders.base import GraderError
-from muster.evals.graders.programs import MAX_OUTPUT, cannot_start, decoded, encoded, tail
+from muster.evals.graders.programs import (
+    MAX_OUTPUT,
+    cannot_start,
+    decoded,
+    encoded,
+    program_name,
+    tail,
+)
 from muster.providers.stdio_process import LineProcess
 
 __all__ = ("Workers",)
@@ -26,6 +33,7 @@ class Workers:
 
     def __init__(self, argv: Sequence[str], env: Mapping[bytes, bytes], cwd: Path) -> None:
         self._argv = list(argv)
+        self._name = program_name(argv)
         self._env = env
         self._cwd = cwd
         self._idle: list[_Worker] = []
@@ -52,15 +60,15 @@ class Workers:
                 await self._drop(worker)
                 if died.may_try_again and not fresh:
                     continue
-                raise GraderError(f"{self._argv[0]}: {died}{tail(bytes(worker.stderr))}") from None
+                raise GraderError(f"{self._name}: {died}{tail(bytes(worker.stderr))}") from None
             except BaseException:
                 await self._drop(worker)
                 raise
             try:
-                answer = decoded(data, self._argv[0], bytes(worker.stderr))
+                answer = decoded(data, self._name, bytes(worker.stderr))
                 if answer.pop("id", None) != number:
                     raise GraderError(
-                        f"{self._argv[0]}: the answer does not repeat the id {number} of the "
+                        f"{self._name}: the answer does not repeat the id {number} of the "
                         "case; each case is answered by one line, and nothing else is written to "
                         "standard output"
                     )

@@ -8,7 +8,8 @@ from pydantic import AliasChoices, Field
 
 from muster.embeddings import cosine_similarity
 from muster.evals.graders.base import GradeContext, GraderError, GraderSpec, Score
-from muster.evals.graders.text_metrics import MetricSettings, judged, own_bar, references
+from muster.evals.graders.text_metrics import MetricSettings, judged, references
+from muster.evals.graders.thresholds import own_bar
 
 __all__ = ("Similar",)
 
@@ -33,7 +34,7 @@ class Similar:
 
     def __init__(self, spec: GraderSpec) -> None:
         self._settings = _Settings.model_validate(spec.config)
-        self._threshold = own_bar(self._settings, spec)
+        self._threshold = own_bar(self._settings.threshold, spec)
         self.min_score = None if self._threshold is not None else PASSING
         """The score from which it passes, if the entry says neither that nor a threshold."""
         self._bar = PASSING if spec.min_score is None else spec.min_score

@@ -1,4 +1,5 @@
-"""Graders that look for text in the answer: contains, icontains, starts-with, ends-with, equals.
+"""Graders that look for text in the answer: contains, icontains, starts-with, ends-with, equals;
+and `word-count`.
 
 Scores are 1 or 0. The answer is the text of the last assistant message.
 """
@@ -7,9 +8,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from muster.config.validation import FileModel
 from muster.evals.graders.base import Assertion, GradeContext, GraderSpec, Score
@@ -24,6 +25,7 @@ __all__ = (
     "IContainsAll",
     "IContainsAny",
     "StartsWith",
+    "WordCount",
     "clip",
 )
 
@@ -235,3 +237,56 @@ class Equals:
         return _verdict(
             False, f'Output does not equal "{clip(self._value)}"', f'it is "{clip(output)}"'
         )
+
+
+class _CountSettings(FileModel):
+    value: Annotated[int, Field(ge=0)] | None = None
+    """How many it must be."""
+    min: Annotated[int, Field(ge=0)] | None = None
+    """How many it must be at least."""
+    max: Annotated[int, Field(ge=0)] | None = None
+    """How many it may be."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounds_in_value(cls, data: Any) -> Any:
+        """promptfoo's form: `value: {min: 20, max: 50}`."""
+        value = data.get("value") if isinstance(data, dict) else None
+        if isinstance(value, dict) and value.keys() <= {"min", "max"}:
+            return {key: item for key, item in data.items() if key != "value"} | value
+        return data
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        bounds = (self.min, self.max)
+        if (self.value is None) == (bounds == (None, None)):
+            raise ValueError("needs either value, or min or max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min is above max")
+        return self
+
+
+class WordCount:
+    """The answer has so many words: what stands between white space."""
+
+    Settings = _CountSettings
+    __slots__ = ("_settings",)
+
+    def __init__(self, spec: GraderSpec) -> None:
+        self._settings = _CountSettings.model_validate(spec.config)
+
+    def __call__(self, context: GradeContext) -> Score:
+        count = len(context.output.split())
+        wanted = self._settings
+        low = wanted.min if wanted.value is None else wanted.value
+        high = wanted.max if wanted.value is None else wanted.value
+        passed = (low is None or count >= low) and (high is None or count <= high)
+        if wanted.value is not None:
+            asked = f"{wanted.value}"
+        else:
+            ends = (
+                "" if low is None else f"at least {low}",
+                "" if high is None else f"at most {high}",
+            )
+            asked = " and ".join(end for end in ends if end)
+        return _verdict(passed, f"Output has {count} words, wanted {asked}")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,15 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from muster.config.validation import FileModel
-from muster.evals.case import DEFAULT_THRESHOLD
-from muster.evals.graders.base import (
-    Assertion,
-    GradeContext,
-    GraderError,
-    GraderSpec,
-    Score,
-    SettingError,
-)
+from muster.evals.graders.base import Assertion, GradeContext, GraderError, GraderSpec, Score
 from muster.evals.graders.similarity import (
     MAX_LETTERS,
     check_size,
@@ -29,17 +22,17 @@ from muster.evals.graders.similarity import (
     similarity_library,
 )
 from muster.evals.graders.text import clip
+from muster.evals.graders.thresholds import bar_of, held_to, own_bar
 
 __all__ = (
     "Bleu",
     "Chrf",
     "Fuzzy",
     "Levenshtein",
+    "Metric",
     "MetricSettings",
     "Rouge",
-    "bar_of",
     "judged",
-    "own_bar",
     "references",
 )
 
@@ -60,19 +53,6 @@ class MetricSettings(FileModel):
     expected output."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     """The score from which it passes; what counts is then the verdict: 1 or 0."""
-
-
-def own_bar(settings: Any, spec: GraderSpec) -> float | None:
-    """The threshold that the entry says.
-
-    Raises:
-        SettingError: it says `min_score` too.
-    """
-    threshold: float | None = settings.threshold
-    if threshold is not None and spec.min_score is not None:
-        told = "threshold says when it passes, and so does min_score; keep one"
-        raise SettingError("threshold", told)
-    return threshold
 
 
 def references(given: Sequence[str] | None, context: GradeContext) -> Sequence[str]:
@@ -96,27 +76,20 @@ def judged(
     that is reached."""
     if threshold is None:
         return Score(score, (Assertion(text, score >= bar),), details)
-    passed = score >= threshold
-    said = (Assertion(f"{text}, wanted {threshold:g}", passed),)
-    return Score(score, said, details, passed=passed, counted=float(passed))
+    said = (Assertion(f"{text}, wanted {threshold:g}", score >= threshold),)
+    return held_to(Score(score, said, details), threshold)
 
 
-def bar_of(min_score: float | None, context: GradeContext) -> float:
-    """The score from which a grader passes that has no threshold of its own."""
-    if min_score is not None:
-        return min_score
-    return DEFAULT_THRESHOLD if context.threshold is None else context.threshold
-
-
-class _Metric:
+class Metric(ABC):
     """The nearest reference counts."""
 
     Settings: ClassVar[type[FileModel]] = MetricSettings
     __slots__ = ("_min_score", "_settings", "_threshold")
 
     def __init__(self, spec: GraderSpec) -> None:
-        self._settings: Any = self.Settings.model_validate(spec.config)
-        self._threshold = own_bar(self._settings, spec)
+        settings: Any = self.Settings.model_validate(spec.config)
+        self._settings = settings
+        self._threshold = own_bar(settings.threshold, spec)
         self._min_score = spec.min_score
         self._prepare()
 
@@ -127,14 +100,17 @@ class _Metric:
         bar = bar_of(self._min_score, context)
         return judged(score, self._threshold, bar, text, {"references": len(texts)})
 
+    @abstractmethod
     def _prepare(self) -> None:
         """Raises `ValueError` when the library is not there."""
 
+    @abstractmethod
     def _name(self) -> str:
-        raise NotImplementedError
+        """What it is called in sentences."""
 
+    @abstractmethod
     def _measured(self, output: str, texts: Sequence[str]) -> float:
-        raise NotImplementedError
+        """The score of the answer against the texts that are right."""
 
 
 # --- rouge ----------------------------------------------------------------------------------------
@@ -158,7 +134,7 @@ def _rouge(variant: str, stem: bool) -> Any:
     return RougeScorer([variant], use_stemmer=stem)
 
 
-class Rouge(_Metric):
+class Rouge(Metric):
     """ROUGE, as `rouge-score` counts it."""
 
     Settings = _RougeSettings
@@ -199,7 +175,7 @@ def _bleu(lowercase: bool, tokenize: str) -> Any:
     return BLEU(lowercase=lowercase, tokenize=tokenize, effective_order=True)
 
 
-class Bleu(_Metric):
+class Bleu(Metric):
     """BLEU of one text, with effective order and exponential smoothing, as `sacrebleu` counts it;
     several references are taken together."""
 
@@ -233,7 +209,7 @@ def _chrf(word_order: int, lowercase: bool) -> Any:
     return CHRF(word_order=word_order, lowercase=lowercase)
 
 
-class Chrf(_Metric):
+class Chrf(Metric):
     """chrF of one text, as `sacrebleu` counts it."""
 
     Settings = _ChrfSettings
@@ -258,7 +234,7 @@ class _FuzzySettings(MetricSettings):
     """Letter case and runs of white space are set aside; `false`: they count."""
 
 
-class Fuzzy(_Metric):
+class Fuzzy(Metric):
     """How alike the texts are, letter by letter."""
 
     Settings = _FuzzySettings

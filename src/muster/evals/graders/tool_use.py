@@ -7,6 +7,7 @@ Names are compared letter case aside, and may have `*` and `?`.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -74,7 +75,7 @@ class _UsedSettings(FileModel):
         return data
 
 
-class Used:
+class Used(ABC):
     """What the graders of used tools and of used skills have in common."""
 
     Settings: ClassVar[type[FileModel]] = _UsedSettings
@@ -110,8 +111,9 @@ class Used:
             said.append(Assertion(text, found is not self.negated, told))
         return Score(float(all(one.passed for one in said)), tuple(said))
 
+    @abstractmethod
     def _used(self, context: GradeContext) -> list[str]:
-        raise NotImplementedError
+        """The names of what is used, once for each use."""
 
     def _is(self, name: str, wanted: str) -> bool:
         return matches_name(name, wanted)

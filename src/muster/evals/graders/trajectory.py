@@ -14,28 +14,28 @@ from muster.evals.graders.text import clip
 from muster.evals.graders.trace import MISSING, arguments_of, calls_of, contains, look_up, same
 from muster.provider import ToolCall
 
-__all__ = ("ToolTrajectory",)
+__all__ = ("ArgsMatch", "ExpectedCall", "ToolTrajectory", "as_call", "fits")
 
 _SHOWN = 50
 """Calls that are told one by one; an agent may make thousands."""
 
-_Match = (
+ArgsMatch = (
     Literal["exact", "partial", "superset", "subset", "ignore"]
     | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 )
 
 
-def _call(value: Any) -> Any:
+def as_call(value: Any) -> Any:
     """A tool's name alone."""
     return {"tool": value} if isinstance(value, str) else value
 
 
-class _Expected(FileModel):
+class ExpectedCall(FileModel):
     tool: Annotated[str, Field(min_length=1)]
     """The tool's name."""
     args: dict[str, Any] | Literal["any"] | None = None
     """The arguments; `any`, or none said: whatever they are."""
-    args_match: _Match | None = Field(
+    args_match: ArgsMatch | None = Field(
         None, validation_alias=AliasChoices("args_match", "argsMatch")
     )
     """How they are compared, in place of the grader's `args_match`."""
@@ -50,9 +50,9 @@ class _Settings(FileModel):
     """What must hold of the calls."""
     minimums: dict[str, Annotated[int, Field(ge=0)]] | None = None
     """For `any_order`: how often each tool is called at least."""
-    expected: list[Annotated[_Expected, BeforeValidator(_call)]] | None = None
+    expected: list[Annotated[ExpectedCall, BeforeValidator(as_call)]] | None = None
     """For the other modes: the calls; a name alone is a tool."""
-    args_match: _Match = Field("exact", validation_alias=AliasChoices("args_match", "argsMatch"))
+    args_match: ArgsMatch = Field("exact", validation_alias=AliasChoices("args_match", "argsMatch"))
     """`exact`, `partial` (the call has these, at any depth, and maybe more), `superset` (the same
     for the outermost names alone), `subset` (it has no others), `ignore`, or the paths of the
     arguments that are compared."""
@@ -170,21 +170,26 @@ class ToolTrajectory:
         ]
         return Score(allowed / len(calls), tuple(said))
 
-    def _is(self, item: _Expected, call: ToolCall) -> bool:
+    def _is(self, item: ExpectedCall, call: ToolCall) -> bool:
         return call.tool == item.tool and self._fits(item, call)
 
-    def _fits(self, item: _Expected, call: ToolCall) -> bool:
-        """Whether the arguments of the call are those expected."""
-        match = self._match if item.args_match is None else item.args_match
-        if item.args is None or item.args == "any" or match == "ignore":
-            return True
-        made = arguments_of(call)
-        if not isinstance(made, Mapping):
-            return False
-        try:
-            return _arguments_match(item.args, made, match)
-        except RecursionError:  # nested deeper than anything that is expected
-            return False
+    def _fits(self, item: ExpectedCall, call: ToolCall) -> bool:
+        return fits(item, call, self._match)
+
+
+def fits(item: ExpectedCall, call: ToolCall, usual: Any) -> bool:
+    """Whether the arguments of the call are those expected, compared as the entry says, or else as
+    is usual."""
+    match = usual if item.args_match is None else item.args_match
+    if item.args is None or item.args == "any" or match == "ignore":
+        return True
+    made = arguments_of(call)
+    if not isinstance(made, Mapping):
+        return False
+    try:
+        return _arguments_match(item.args, made, match)
+    except RecursionError:  # nested deeper than anything that is expected
+        return False
 
 
 def _arguments_match(wanted: Mapping[str, Any], made: Mapping[str, Any], match: Any) -> bool:
@@ -213,7 +218,7 @@ class _Found:
         self._timed = 0
         self._untimed: list[str] = []
 
-    def hit(self, item: _Expected, call: ToolCall, text: str) -> None:
+    def hit(self, item: ExpectedCall, call: ToolCall, text: str) -> None:
         self._hits += 1
         self.said.append(Assertion(text, True))
         limit, took = item.max_duration_ms, call.duration_ms
@@ -228,7 +233,7 @@ class _Found:
         text = f"{item.tool} took {took:g} ms, {says} {limit:g} ms"
         self.said.append(Assertion(text, took <= limit))
 
-    def miss(self, item: _Expected, text: str, evidence: str | None = None) -> None:
+    def miss(self, item: ExpectedCall, text: str, evidence: str | None = None) -> None:
         self._timed += item.max_duration_ms is not None
         self.said.append(Assertion(text, False, evidence))
 

@@ -13,6 +13,7 @@ from muster.config.secrets import Masker, secret_values
 from muster.config.validation import FileModel
 from muster.evals.graders.base import GradeContext, GraderError, GraderSpec, Score
 from muster.evals.graders.programs import case_context, decoded, encoded, read_verdict
+from muster.evals.graders.thresholds import bar_of, held_to, own_bar
 from muster.tools.base import ToolFailed
 from muster.tools.definitions import WebhookTool
 from muster.tools.webhook import Webhooks
@@ -33,7 +34,7 @@ class _Settings(FileModel):
     allow_hosts: list[str] = Field(default_factory=list)
     """Private and loopback addresses that may be asked: names, addresses or networks."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The same as `min_score`."""
+    """The score from which it passes; what counts is then the verdict: 1 or 0."""
     config: Mapping[str, Any] = Field(default_factory=dict)
     """For the service, as `context.config`."""
 
@@ -45,10 +46,10 @@ class Webhook:
 
     def __init__(self, spec: GraderSpec) -> None:
         settings = _Settings.model_validate(spec.config)
-        self.min_score = settings.threshold
         if spec.safe:
             raise ValueError("--safe sends nothing to the services of a suite")
-        self._bar = spec.min_score if spec.min_score is not None else settings.threshold
+        self._threshold = own_bar(settings.threshold, spec)
+        self._bar = spec.min_score if self._threshold is None else self._threshold
         self._config = settings.config
         self._masker = Masker(secret_values(settings.headers))
         self._source = WebhookTool(
@@ -73,11 +74,12 @@ class Webhook:
             finally:
                 await webhooks.aclose()
         answer = decoded(text.encode("utf-8", "replace"), self._source.url)
-        return read_verdict(answer, context.threshold if self._bar is None else self._bar)
+        return held_to(read_verdict(answer, bar_of(self._bar, context)), self._threshold)
 
     async def _ask(self, webhooks: Webhooks, told: Mapping[str, Any]) -> str:
         try:
             return await webhooks.bind(self._source).call(told)
         except ToolFailed as error:
             said = str(error).removeprefix('webhook tool "webhook": ')
+            said = said.replace("allowHosts", "allow_hosts")
             raise GraderError(self._masker.mask(f"{self._source.url}: {said}")) from None

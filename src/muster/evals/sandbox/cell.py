@@ -11,17 +11,15 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import msgspec
 
-from muster.providers.process import run_process
+from muster.providers.process import readable_file, run_process
 
-__all__ = ("Limits", "NoSandbox", "Task", "Verdict", "readable_file", "run_shut_in")
+__all__ = ("Limits", "NoSandbox", "Task", "Verdict", "run_shut_in")
 
 _GUARD = Path(__file__).with_name("guard.py")
 _MAX_ANSWER = 8_000_000
@@ -157,13 +155,3 @@ def _why(answer: dict[str, Any], limits: Limits) -> str:
         except ValueError:
             return f"it was ended by signal {-code}"
     return f"it ended itself with exit code {code} before the tests were over"
-
-
-@contextmanager
-def readable_file(data: bytes) -> Iterator[int]:
-    """A descriptor to read `data` from: a file has no bound that both sides could wait at."""
-    with TemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        file.seek(0)
-        yield file.fileno()

@@ -18,6 +18,7 @@ __all__ = (
     "answer_rows",
     "blocks_in",
     "case_rows",
+    "events_in",
     "milliseconds",
     "read_lines",
     "text_in",
@@ -83,6 +84,18 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, row
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def events_in(path: Path, holder: str) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    """Type, data and time of each line of a log of events that have their data in `holder`.
+
+    Raises:
+        MusterError: as `read_lines`.
+    """
+    for _, row in read_lines(path):
+        data, at = row.get(holder), row.get("timestamp")
+        if isinstance(data, dict):
+            yield str(row.get("type")), data, at if isinstance(at, str) else None
 
 
 def text_in(content: object, *kinds: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muster.errors import UsageError
-from muster.evals.sessions.base import Exchange, Session, milliseconds, read_lines, text_in
+from muster.evals.sessions.base import Exchange, Session, events_in, milliseconds, text_in
 from muster.provider import TokenUsage
 
 __all__ = ("read_codex",)
@@ -34,11 +34,8 @@ def read_codex(path: Path) -> Session:
         MusterError: it cannot be read, or is no session of Codex.
     """
     reader = _Reader(path)
-    for _, row in read_lines(path):
-        payload = row.get("payload")
-        if isinstance(payload, dict):
-            at = row.get("timestamp")
-            reader.add(str(row.get("type")), payload, at if isinstance(at, str) else None)
+    for kind, payload, at in events_in(path, "payload"):
+        reader.add(kind, payload, at)
     if not reader.known:
         raise UsageError(f"{path}: no session of Codex: no line has the type session_meta")
     reader.end_exchange()

@@ -1,8 +1,8 @@
 """GitHub Copilot CLI: `~/.copilot/session-state/<session>/events.jsonl`.
 
 Each line is an event with its `data`. Events of subagents name the call that started them, and are
-left out. Input tokens are told once, at the end of a session: only one of a single prompt has
-usage.
+left out. Tokens are told of each request; older versions tell those of the input once, at the end
+of a session: then only one of a single prompt has usage.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muster.errors import UsageError
-from muster.evals.sessions.base import Exchange, Session, blocks_in, milliseconds, read_lines
+from muster.evals.sessions.base import Exchange, Session, blocks_in, events_in, milliseconds
 from muster.provider import TokenUsage
 
 __all__ = ("read_copilot",)
@@ -24,11 +24,8 @@ def read_copilot(path: Path) -> Session:
         MusterError: it cannot be read, or is no session of Copilot.
     """
     reader = _Reader(path)
-    for _, row in read_lines(path):
-        data = row.get("data")
-        if isinstance(data, dict):
-            at = row.get("timestamp")
-            reader.add(str(row.get("type")), data, at if isinstance(at, str) else None)
+    for kind, data, at in events_in(path, "data"):
+        reader.add(kind, data, at)
     if not reader.known:
         raise UsageError(f"{path}: no session of Copilot: no event is a user.message")
     return reader.session
@@ -41,6 +38,8 @@ class _Reader:
         self.known = False
         self._model: str | None = None
         self._calls: dict[str, dict[str, Any]] = {}
+        self._told = False
+        """Each request says what it took."""
 
     def add(self, kind: str, data: dict[str, Any], at: str | None) -> None:
         if data.get("parentToolCallId"):
@@ -66,7 +65,11 @@ class _Reader:
         elif kind == "tool.execution_complete":
             self._end_call(data, at)
             exchange.ended_at = at or exchange.ended_at
-        elif kind == "session.shutdown" and len(self.session.exchanges) == 1:
+        elif kind == "session.usage_record":
+            self._told = True
+            used = _counts_of(data.get("usage"))
+            exchange.usage = None if used is None else used + exchange.usage
+        elif kind == "session.shutdown" and len(self.session.exchanges) == 1 and not self._told:
             exchange.usage = _usage_of(data.get("modelMetrics"))
 
     def _add_message(self, exchange: Exchange, data: dict[str, Any], at: str | None) -> None:
@@ -113,16 +116,23 @@ def _usage_of(metrics: object) -> TokenUsage | None:
     """The sum over the models of a session; `None` unless each says it."""
     total: TokenUsage | None = None
     for metric in metrics.values() if isinstance(metrics, dict) else ():
-        usage = metric.get("usage") if isinstance(metric, dict) else None
-        if not isinstance(usage, dict):
+        used = _counts_of(metric.get("usage") if isinstance(metric, dict) else None)
+        if used is None:
             return None
-        try:
-            counts = {
+        total = used + total
+    return total
+
+
+def _counts_of(usage: object) -> TokenUsage | None:
+    if not isinstance(usage, dict):
+        return None
+    try:
+        return TokenUsage.from_mapping(
+            {
                 "input": usage["inputTokens"],
                 "output": usage["outputTokens"],
                 "cached": usage.get("cacheReadTokens"),
             }
-            total = TokenUsage.from_mapping(counts) + total
-        except (KeyError, ValueError):
-            return None
-    return total
+        )
+    except (KeyError, ValueError):
+        return None

@@ -25,8 +25,15 @@ _LIMITS = {"latency": "threshold", "cost": "budget"}
 
 _EXAMPLES = {"latency": "latency(500)", "cost": "cost(0.01)"}
 
+_JSON = ("is-json", "contains-json")
+_ALONE = (*_JSON, "is-xml", "contains-xml")
+"""Kinds that need nothing beside their name."""
+_OTHERS = ("word-count", "finish-reason")
+
 _ALIASES = {"grade": "llm-rubric", "fn": "javascript", "eval": "javascript"}
-_KINDS = frozenset((*_TEXT, *_LISTS, *_LIMITS, *_ALIASES, "is-json", "numeric", "llm-rubric"))
+_PLAIN = (*_TEXT, *_LISTS, *_ALONE, *_OTHERS, "numeric")
+"""Kinds that pass or fail: promptfoo's `threshold` is the score from which they pass."""
+_KINDS = frozenset((*_PLAIN, *_LIMITS, *_ALIASES, "llm-rubric"))
 
 _ENTRY = re.compile(
     r"(?P<negated>not-)?(?P<kind>[a-z][a-z-]*(?::(?:cosine|dot|euclidean))?)"
@@ -54,7 +61,7 @@ def parse_expected(text: str) -> dict[str, Any]:
         _check_spelling(text, entry)
         return {"type": "equals", "value": text}
     limit = kind in _LIMITS and entry["number"] is not None
-    if not entry["colon"] and not limit and kind != "is-json":
+    if not entry["colon"] and not limit and kind not in _ALONE:
         return {"type": "equals", "value": text}  # one word that happens to name a kind
     assertion: dict[str, Any] = {"type": _ALIASES.get(kind, kind)}
     assertion |= _settings(kind, entry["value"].strip(), entry["number"])
@@ -68,15 +75,17 @@ def threshold_field(kind: str) -> str:
     cost, the score from which a deterministic grader passes, or the grader's own threshold."""
     if kind in _LIMITS:
         return _LIMITS[kind]
-    return "min_score" if kind in (*_TEXT, *_LISTS, "is-json", "numeric") else "threshold"
+    return "min_score" if kind in _PLAIN else "threshold"
 
 
 def _settings(kind: str, value: str, number: str | None) -> dict[str, Any]:
     if kind in _LIMITS:
         limit = number if number is not None else value
         return {_LIMITS[kind]: _number(kind, limit, _EXAMPLES[kind])}
-    if kind == "is-json":
+    if kind in _JSON:
         return {"schema": _schema(value)} if value else {}
+    if kind in _ALONE:
+        return {"value": value} if value else {}
     if not value:
         raise ValueError(f'"{kind}:" lacks the text to compare with')
     if kind == "numeric":
@@ -87,8 +96,8 @@ def _settings(kind: str, value: str, number: str | None) -> dict[str, Any]:
     if kind in _LISTS:
         return {"value": _comma_separated(value)}
     if number is None:
-        return {"value": value}
-    if kind in _TEXT:
+        return {"value": _number_or_text(value) if kind == "word-count" else value}
+    if kind in (*_TEXT, *_OTHERS):
         raise ValueError(f'"{kind}" takes no number in parentheses')
     return {"value": value, "threshold": _number(kind, number, f"{kind}(0.8): …")}
 
@@ -115,7 +124,7 @@ def _schema(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"the schema of is-json is not valid JSON: {error}") from None
+        raise ValueError(f"the schema is not valid JSON: {error}") from None
 
 
 def _comma_separated(text: str) -> list[str]:

@@ -23,7 +23,7 @@ from muster.evals.suites.check import check_cases
 from muster.evals.suites.files import RawSuite, read_suite_file, suite_stem
 from muster.evals.suites.normalize import CaseBuilder
 from muster.evals.suites.reading import SuiteReader
-from muster.evals.suites.tests import CasesInMemory
+from muster.evals.suites.tests import CasesInMemory, said
 from muster.registry import Registry
 
 __all__ = ("load_suite", "suite_from_cases")
@@ -76,7 +76,7 @@ def suite_from_cases(
     name: str,
     cases: Iterable[Mapping[str, Any] | Case],
     *,
-    assertions: Sequence[Mapping[str, Any]] = (),
+    assertions: Sequence[Any] = (),
     settings: Mapping[str, Any] | None = None,
     base_dir: Path | None = None,
     env: Mapping[str, str] | None = None,
@@ -101,7 +101,9 @@ def suite_from_cases(
     document = Document({"cases": items})
     data: dict[str, Any] = {**(settings or {}), "name": name}
     if assertions:
-        data["assertions"] = [dict(entry) for entry in assertions]
+        data["assertions"] = [
+            dict(entry) if isinstance(entry, Mapping) else entry for entry in assertions
+        ]
     reader = SuiteReader(
         RawSuite(data=data, place=Place(document), paths=()),
         base_dir=folder,
@@ -199,7 +201,7 @@ def _hash(reader: SuiteReader) -> str:
     digest = hashlib.sha256()
     if isinstance(reader.tests, CasesInMemory):
         reader.tests.add_to(digest.update)
-        digest.update(repr(sorted(reader.raw.data.items())).encode())
+        digest.update(said(sorted(reader.raw.data.items())))
     for path in dict.fromkeys((*reader.paths, *reader.tests.paths, *reader.binder.templates.paths)):
         with path.open("rb") as file:
             while block := file.read(1 << 20):

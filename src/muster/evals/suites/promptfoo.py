@@ -313,6 +313,7 @@ class _Config:
                 if isinstance(value, list):
                     text = "a list here would multiply every test; give it to the tests"
                     self.at.complain((*old, "vars", name), text)
+        self.at.by_score = isinstance(test, dict) and "threshold" in test
         return self.at.test(test, old, ("default_test",))
 
     def _scenarios(self) -> Any:

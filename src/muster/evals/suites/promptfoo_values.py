@@ -10,6 +10,7 @@ import glob
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import msgspec
 
 from muster.config.document import Document, Location, read_text, read_yaml
 from muster.errors import ConfigError, Problem
+from muster.evals.case import DEFAULT_THRESHOLD
 from muster.evals.suites.dataset import OnProblem, Row, RowSource, find_file
 from muster.evals.suites.expected_dsl import threshold_field
 from muster.evals.suites.moved import MovedDocument
@@ -32,8 +34,17 @@ _UNUSED_OPTIONS = {
 }
 """Options of a test that are not passed on; a text says why they make no difference."""
 
-_USUAL_THRESHOLDS = {"bleu": 0.5, "similar": 0.75}
+_USUAL_THRESHOLDS = {"bleu": 0.5, "gleu": 0.5, "similar": 0.75}
 """Of measures, the score from which they pass in promptfoo when nothing is said."""
+
+_VERDICTS = {
+    "javascript": sys.float_info.epsilon,
+    "llm-rubric": DEFAULT_THRESHOLD,
+    "python": sys.float_info.epsilon,
+    "webhook": sys.float_info.epsilon,
+}
+"""Of kinds whose verdict counts in promptfoo where a test has no threshold, and not their score:
+the score from which they pass when nothing is said."""
 
 _CODE_KINDS = ("javascript", "python", "ruby", "webhook")
 _UNREADABLE = (".js", ".cjs", ".mjs", ".ts", ".py", ".pdf")
@@ -51,6 +62,8 @@ class Translator(msgspec.Struct):
     """What stands elsewhere in the result: new locations by which old ones."""
     problems: list[Problem] = msgspec.field(default_factory=list)
     notes: list[str] = msgspec.field(default_factory=list)
+    by_score: bool = False
+    """`defaultTest` has a threshold: scores count in every test."""
 
     def complain(self, old: Location, message: str, *, of_key: bool = False) -> None:
         """Note a mistake at `old`."""
@@ -134,7 +147,9 @@ class Translator(msgspec.Struct):
             return test
         made = dict(test)
         if "assert" in test:
+            by_score, self.by_score = self.by_score, self.by_score or "threshold" in test
             made["assert"] = self.assertions(test["assert"], (*old, "assert"), (*new, "assert"))
+            self.by_score = by_score
         options = test.get("options")
         if isinstance(options, dict) and options.keys() & _UNUSED_OPTIONS.keys():
             made["options"] = {
@@ -216,11 +231,15 @@ class Translator(msgspec.Struct):
             made["min_score"] = made.pop("threshold")
             self.move((*old, "threshold"), (*new, "min_score"))
         if kind == "assert-set" and "assert" in made:
+            by_score, self.by_score = self.by_score, "threshold" in made
             made["assert"] = self.assertions(made["assert"], (*old, "assert"), (*new, "assert"))
+            self.by_score = by_score
         if kind in _USUAL_THRESHOLDS:
             made["threshold"] = _own_threshold(kind, made.get("threshold"))
+        elif kind in _VERDICTS and not self.by_score and "min_score" not in made:
+            made.setdefault("threshold", _VERDICTS[kind])
         value = made.get("value")
-        if isinstance(value, str) and kind == "is-json":
+        if isinstance(value, str) and kind in ("contains-json", "is-json"):
             made["value"] = self._schema(value, (*old, "value"))
         elif isinstance(value, str) and value.startswith("file://") and kind not in _CODE_KINDS:
             made["value"] = self._file(value, (*old, "value"))

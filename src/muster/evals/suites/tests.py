@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from muster.evals.suites.models import Scenario
 from muster.evals.suites.names import SCENARIO, tidy
 from muster.evals.suites.notes import Notes
 
-__all__ = ("CasesInMemory", "Part", "References", "TestList", "scenarios_of")
+__all__ = ("CasesInMemory", "Part", "References", "TestList", "said", "scenarios_of")
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -96,8 +97,16 @@ class CasesInMemory:
     def add_to(self, update: Callable[[bytes], None]) -> None:
         """Give what identifies the tests, for a hash."""
         for item in self._items:
-            text = repr((item.id, item.input)) if isinstance(item, Case) else repr(item)
-            update(text.encode())
+            update(said((item.id, item.input) if isinstance(item, Case) else item))
+
+
+def said(value: object) -> bytes:
+    """What identifies a value of Python. Where a function lies in memory does not."""
+    text = repr(value)
+    return (_ADDRESS.sub("", text) if " at 0x" in text else text).encode("utf-8", "surrogatepass")
+
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class _Inline(msgspec.Struct, frozen=True):

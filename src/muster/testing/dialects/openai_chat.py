@@ -69,9 +69,13 @@ class Chat:
 
     def pieces(self, call: Call, reply: Reply) -> list[str]:
         told = iter(reply.interim) if self._wants_usage(call) else iter(())
+        parts = reply.parts
+        finishes = {len(parts) - 1: finish_of(reply, {})} if reply.ends_with_text else {}
         return [
-            self._chunk(call, reply, {"content": piece}, usage=next(told, None))
-            for piece in reply.parts
+            self._chunk(
+                call, reply, {"content": piece}, usage=next(told, None), finish=finishes.get(at)
+            )
+            for at, piece in enumerate(parts)
         ]
 
     def closing(self, call: Call, reply: Reply) -> list[str]:
@@ -86,7 +90,8 @@ class Chat:
             for part in (arguments[:middle], arguments[middle:]):
                 more = {"index": index, "function": {"arguments": part}}
                 events.append(self._chunk(call, reply, {"tool_calls": [more]}))
-        events.append(self._chunk(call, reply, {}, finish=finish_of(reply, {})))
+        if not reply.ends_with_text:
+            events.append(self._chunk(call, reply, {}, finish=finish_of(reply, {})))
         if reply.usage is not None and self._wants_usage(call):
             head = self._head(call, reply, "chat.completion.chunk")
             events.append(event({**head, "choices": [], "usage": self._usage(reply.usage)}))

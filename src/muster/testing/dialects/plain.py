@@ -60,15 +60,18 @@ class Plain:
         return []
 
     def pieces(self, call: Call, reply: Reply) -> list[str]:
-        events = []
+        events: list[dict[str, Any]] = []
         for piece in reply.parts:
             row: dict[str, Any] = {}
             _put(row, self.shape.delta, piece)
-            events.append(event(row))
-        return events
+            events.append(row)
+        if reply.ends_with_text and events:
+            self._account(events[-1], call, reply)
+        return [event(row) for row in events]
 
     def closing(self, call: Call, reply: Reply) -> list[str]:
-        return [event(self._account({}, call, reply)), f"data: {self.shape.done}\n\n"]
+        account = [] if reply.ends_with_text else [event(self._account({}, call, reply))]
+        return [*account, f"data: {self.shape.done}\n\n"]
 
     def error(self, message: str, code: str | None) -> dict[str, Any]:
         body: dict[str, Any] = {}

@@ -7,7 +7,14 @@ import re
 import tempfile
 from pathlib import Path
 
-from muster.provider import BadRequest, Message, ProviderRequest, ProviderResponse
+from muster.provider import (
+    BadRequest,
+    Message,
+    ProviderError,
+    ProviderRequest,
+    ProviderResponse,
+    TokenUsage,
+)
 from muster.testing.outcome import Broken, NotApplicable, Rule
 from muster.testing.script import Call, Reply
 from muster.testing.subject import Reflects
@@ -68,6 +75,8 @@ async def _files(trial: Trial) -> str | None:
             response = await trial.answer_to(request)
         except BadRequest as error:
             raise NotApplicable(f"it says that it takes no files: {shown(error)}") from None
+        except ProviderError as error:
+            raise Broken(f"a question with a file failed: {shown(error)}") from None
         if not trial.served:
             trial.need_reflection("files")
         text = trial.last.text if trial.served else response.text
@@ -147,7 +156,21 @@ async def _concurrent(trial: Trial) -> str | None:
             if (found or what == "answer") and found != {marker}:
                 got = ", ".join(sorted(found)) or "nothing"
                 raise Broken(f"the {what} to {marker} held {got} instead")
+        usage, own = answer.token_usage, _usage_of(number)
+        if (
+            trial.way == "itself"
+            and usage
+            and (usage.input, usage.output) != (own.input, own.output)
+        ):
+            raise Broken(
+                f"the call of {marker} used {own.input} + {own.output} tokens; its answer has the "
+                f"usage of other calls: {usage.input} + {usage.output}"
+            )
     return None
+
+
+def _usage_of(number: int) -> TokenUsage:
+    return TokenUsage(1000 + number, 1 + number)
 
 
 def _echoed(call: Call) -> Reply:
@@ -155,7 +178,9 @@ def _echoed(call: Call) -> Reply:
     found = re.search(r"item-(\d\d)-marker\d+x", call.text)
     number = int(found[1]) if found else 0
     marker = found[0] if found else "nothing"
-    return Reply(f"It was {marker} indeed.", delay=(CALLS - number) * 0.002)
+    return Reply(
+        f"It was {marker} indeed.", delay=(CALLS - number) * 0.002, usage=_usage_of(number)
+    )
 
 
 def _must_hold(
@@ -207,6 +232,7 @@ ARRIVING = (
         why="Bytes of a stream come in pieces that know nothing of characters.",
         mend="Encode as UTF-8, and decode whole lines or events, never each piece as it comes.",
         run=_unicode,
+        after=("chunks-join",),
     ),
     Rule(
         id="empty-prompt",
@@ -229,5 +255,6 @@ ARRIVING = (
         why="One instance serves all the workers of a run.",
         mend="Keep what belongs to a call in local variables, not in `self`.",
         run=_concurrent,
+        after=("usage-monotonic",),
     ),
 )

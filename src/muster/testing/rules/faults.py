@@ -252,8 +252,9 @@ def _rule(
     run: Callable[[Trial], Awaitable[str | None]],
     *,
     alone: bool = False,
+    after: tuple[str, ...] = (),
 ) -> Rule:
-    return Rule(id=id, title=title, why=why, mend=mend, run=run, alone=alone)
+    return Rule(id=id, title=title, why=why, mend=mend, run=run, alone=alone, after=after)
 
 
 _RETRIES = "Whether a call is tried again, and when, is decided by the error's type."
@@ -336,6 +337,7 @@ FAULTS = (
         "A hang at 0 % is the worst of answers.",
         "Bound the time without a byte, and raise `ProviderTimeout`; pass cancellation on.",
         _stalled,
+        after=("does-not-block", "cancelled-within-1-s", "timeouts-are-typed"),
     ),
     _rule(
         "cut-amid-answer",

@@ -157,6 +157,7 @@ LIMITS = (
         mend="Put `asyncio.timeout(limits.max_seconds)` around the call, and raise "
         "`LimitExceeded`.",
         run=_seconds,
+        after=("does-not-block", "cancelled-within-1-s"),
     ),
     Rule(
         id="limit-total-tokens",

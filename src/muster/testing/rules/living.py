@@ -16,6 +16,7 @@ from muster.provider import (
     ProviderResponse,
     ProviderTimeout,
 )
+from muster.tasks import end_within
 from muster.testing.holdings import Holdings, private_temporary_folder
 from muster.testing.outcome import Broken, NotApplicable, Rule
 from muster.testing.script import Body, ErrorEvent, Reply, Script, Stall, Status, always
@@ -29,6 +30,10 @@ PROMPT_SECONDS = 1.0
 BLOCKED_SECONDS = 0.2
 REPLY_SECONDS = 0.4
 TRIES = 3
+MANY_CALLS = 20
+"""At once in each of two event loops: more than a pool or a semaphore usually lets through."""
+FEW_CALLS = 3
+"""Where each may start a process."""
 AT_ONCE_SECONDS = 0.15
 """A provider that calls nobody and has answered by then cannot be cancelled."""
 
@@ -51,8 +56,9 @@ async def _start(
         return task
     await until(lambda: len(trial.calls) > before or task.done(), 5.0)
     if task.done():
-        task.exception()
-        raise Broken("a call whose service did not answer ended by itself")
+        error = task.exception()
+        how = f": {shown(error)}" if error is not None else ", with an answer"
+        raise Broken(f"a call whose service did not answer ended by itself{how}")
     return task
 
 
@@ -89,16 +95,19 @@ async def _leaks(trial: Trial) -> str | None:
     with private_temporary_folder() as folder:
         if trial.served:
             await asyncio.gather(trial.ask(), trial.ask())
+        streams = await trial.streams()
         await asyncio.sleep(0.02)  # what the answers leave for the next turn of the loop
         before = Holdings.now(trial.environment, folder)
         tasks = [await _start(trial, lambda call: Stall()) for _ in range(3)]
-        if await trial.streams():
+        if streams:
             tasks.append(
                 await _start(trial, lambda call: Stall(amid=True), on_chunk=lambda text: None)
             )
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks, timeout=10.0)
+        ended, _ = await asyncio.wait(tasks, timeout=10.0)
+        for task in ended:
+            _ = task.cancelled() or task.exception()  # looked at, so that asyncio prints nothing
         left = await before.left(trial.environment, folder, PROMPT_SECONDS)
     if left:
         raise Broken(f"1 s after {len(tasks)} calls were cancelled, there are still {left}")
@@ -106,13 +115,18 @@ async def _leaks(trial: Trial) -> str | None:
 
 
 async def _timeouts(trial: Trial) -> str | None:
+    seconds = 0.2
     if trial.served:
         await trial.ask()
-    else:  # is it ever slow enough?
+    else:  # is it ever slow enough? The first call may have a process to start.
+        seconds = AT_ONCE_SECONDS / 2
+        first = asyncio.ensure_future(trial.ask())
+        await end_within(first, PROMPT_SECONDS)
+        _ = first.cancelled() or first.exception()  # looked at, so that asyncio prints nothing
         (await _start(trial, lambda call: Stall())).cancel()
     trial.environment.script = lambda call: Stall()
     request = ProviderRequest(question="Take your time.")
-    error = await trial.failure_of(request, Timeout(trial.provider, 0.2))
+    error = await trial.failure_of(request, Timeout(trial.provider, seconds))
     if not isinstance(error, ProviderTimeout) or "went on" in str(error):
         raise Broken(f"a call that was timed out from outside ended with {shown(error)}")
     for status in (408, 504) if trial.way == "itself" else ():
@@ -223,16 +237,19 @@ async def _closes(trial: Trial) -> str | None:
 
 async def _second_loop(trial: Trial) -> str | None:
     provider = trial.make(closed=False)
+    # A lock belongs to the first loop in which somebody has to wait for it.
+    calls = FEW_CALLS if trial.way == "behind" else MANY_CALLS
 
-    async def ask() -> str:
-        return (await trial.ask(provider=provider)).text
+    async def ask() -> set[str]:
+        asked = (trial.ask(provider=provider) for _ in range(calls))
+        return {response.text for response in await asyncio.gather(*asked)}
 
-    async def ask_and_close() -> str:
-        text = await ask()
+    async def ask_and_close() -> set[str]:
+        texts = await ask()
         await _closed(provider)
-        return text
+        return texts
 
-    def both() -> tuple[str, str]:
+    def both() -> tuple[set[str], set[str]]:
         first = asyncio.run(ask())
         try:
             return first, asyncio.run(ask_and_close())
@@ -241,7 +258,8 @@ async def _second_loop(trial: Trial) -> str | None:
 
     first, second = await asyncio.to_thread(both)
     if first != second:
-        raise Broken(f"answered {quoted(first)} in one event loop, {quoted(second)} in the next")
+        one, other = (quoted(" / ".join(sorted(texts))) for texts in (first, second))
+        raise Broken(f"answered {one} in one event loop, {other} in the next")
     return None
 
 
@@ -290,13 +308,17 @@ LIVING = (
         why="Ctrl-C, timeouts and the first failure of a team must end what is under way.",
         mend="Let `asyncio.CancelledError` pass; catch `Exception`, not `BaseException`.",
         run=_cancelled,
+        after=("does-not-block",),
     ),
     Rule(
         id="cancelled-leaks-nothing",
         title="A cancelled call leaves no task, socket, process or file",
         why="A service that goes on answering is paid; a run of thousands runs out of sockets.",
-        mend="Await what you start, and end it in `finally`; close the response, kill the process.",
+        mend="Await what you start, and end it in `finally`; close the response, kill the process. "
+        "A thread cannot be stopped: a synchronous function needs a client with a short time-out "
+        "of its own, or is better written with `async`.",
         run=_leaks,
+        after=("does-not-block", "cancelled-within-1-s"),
         alone=True,
     ),
     Rule(
@@ -306,6 +328,7 @@ LIVING = (
         mend="Let cancellation pass, so that the timeout around the call can end it; map statuses "
         "by `error_for_status`.",
         run=_timeouts,
+        after=("does-not-block", "cancelled-within-1-s"),
     ),
     Rule(
         id="secrets-stay-hidden",
@@ -327,8 +350,8 @@ LIVING = (
         id="second-event-loop",
         title="It works in a second event loop",
         why="`asyncio.run` twice is what scripts, notebooks and tests do.",
-        mend="Keep pools, locks and futures by event loop, or make them at each call; `HttpClient` "
-        "does.",
+        mend="Keep pools, locks and semaphores by event loop, or make them at each call; make "
+        "none at import. `HttpClient` does.",
         run=_second_loop,
     ),
     Rule(
