@@ -36,6 +36,7 @@ BENCHMARKS = (
     "graders",
     "serve",
     "teams",
+    "task_queue",
 )
 SECONDS = 1800
 """For one benchmark; its processes are bounded by themselves."""

@@ -28,7 +28,7 @@ _DATA: dict[str, Any] = {
 SIMPLE = {
     "a field": "Write about {{ .input.topic }}.",
     "three fields": "{{ .input.topic }} for {{ .input.audience }}: {{ .steps.research.output }}",
-    "a condition": "{{ if gt .steps.research.data.score 5 }}good{{ else }}bad{{ end }}",
+    "a condition": "{{ if gt .steps.research.data.score 5.0 }}good{{ else }}bad{{ end }}",
     "a pipeline": "{{ .steps.research.output | trunc 20 | upper }}",
 }
 _LARGER = {

@@ -92,6 +92,32 @@ def test_an_image_file_is_for_who_sees_images() -> None:
     assert "does not support images" in str(refusal(Capabilities(images=False), request, "t"))
 
 
+def test_what_cannot_fit_is_refused_and_what_may_fit_is_tried() -> None:
+    five = Capabilities(max_context_tokens=5)
+    request = ProviderRequest(
+        question="four  five\nsix",
+        system_prompt="one",
+        messages=(muster.Message("user", "two"), muster.Message("assistant", "three")),
+    )
+    why = refusal(five, request, "t")
+    assert why is not None
+    assert 'target "t" takes 5 tokens (max_context_tokens), and the request has 6 words' in why
+    assert refusal(Capabilities(max_context_tokens=6), request, "t") is None
+    # Nobody knows what a long word, or a text without blanks, is in tokens.
+    assert refusal(five, ProviderRequest(question="x" * 1000), "t") is None
+    assert refusal(five, ProviderRequest(question=" " * 1000), "t") is None
+
+
+async def test_a_target_that_declares_a_context_alone_is_guarded(pool: Open) -> None:
+    opened = pool(
+        "targets:\n  - {name: t, provider: mock, capabilities: {max_context_tokens: 2}}\n"
+    )
+    with pytest.raises(BadRequest, match="takes 2 tokens"):
+        await opened.open("t").provider.invoke(ProviderRequest(question="one two three"))
+    assert (await opened.open("t").provider.invoke(ProviderRequest(question="one two"))).text
+    await opened.aclose()
+
+
 async def test_a_refusal_is_not_tried_again_but_another_may_step_in(pool: Open) -> None:
     opened = pool("""
 targets:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from muster.api import evaluate as evaluate
     from muster.api import register as register
     from muster.api import register_grader as register_grader
+    from muster.api import register_queue as register_queue
     from muster.errors import ConfigError as ConfigError
     from muster.errors import MusterError as MusterError
     from muster.errors import UsageError as UsageError
@@ -61,7 +62,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "muster.api": ("Evaluation", "aevaluate", "evaluate", "register", "register_grader"),
+    "muster.api": (
+        "Evaluation",
+        "aevaluate",
+        "evaluate",
+        "register",
+        "register_grader",
+        "register_queue",
+    ),
     "muster.errors": ("ConfigError", "MusterError", "UsageError"),
     "muster.evals.case": ("Case",),
     "muster.evals.graders.base": (

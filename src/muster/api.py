@@ -1,4 +1,4 @@
-"""The Python interface: register providers and graders, and evaluate targets on suites."""
+"""The Python interface: register what is one's own, and evaluate targets on suites."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from muster.evals.results import CaseResult
     from muster.provider import Provider
 
-__all__ = ("Evaluation", "aevaluate", "evaluate", "register", "register_grader")
+__all__ = (
+    "Evaluation",
+    "aevaluate",
+    "evaluate",
+    "register",
+    "register_grader",
+    "register_queue",
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,6 +67,26 @@ def register_grader(
     from muster.evals.graders import graders
 
     made: F | Callable[[F], F] = _register(graders, name, factory, override)
+    return made
+
+
+@overload
+def register_queue(name: str, factory: F, *, override: bool = False) -> F: ...
+@overload
+def register_queue(name: str, *, override: bool = False) -> Callable[[F], F]: ...
+def register_queue(
+    name: str, factory: F | None = None, *, override: bool = False
+) -> F | Callable[[F], F]:
+    """Make a kind of queue known by the scheme `name` of its URLs; without a factory, a decorator.
+
+    The factory takes a `QueueURL` and returns a `TaskQueue`.
+
+    Raises:
+        UsageError: the name is a built-in's, or taken, and `override` is not given.
+    """
+    from muster.queues import queues
+
+    made: F | Callable[[F], F] = _register(queues, name, factory, override)
     return made
 
 
@@ -179,7 +206,8 @@ async def aevaluate(
         MusterError: the suite, the targets or the options are wrong; nothing was called.
     """
     from muster.evals.evaluation import run
-    from muster.evals.plan import EvalOptions, prepare
+    from muster.evals.plan import EvalOptions
+    from muster.evals.planning import prepare
     from muster.evals.suites.load import suite_from_cases
     from muster.wrappers.base import close_provider
 

@@ -46,8 +46,10 @@ class Capabilities:
 
     @property
     def refuses(self) -> tuple[str, ...]:
-        """What it says that it does not have, of what a request may ask for."""
-        return tuple(name for name in REFUSABLE if getattr(self, name) is False)
+        """What it says that it does not have, or not without a bound, of what a request may ask
+        for."""
+        missing = tuple(name for name in REFUSABLE if getattr(self, name) is False)
+        return missing if self.max_context_tokens is None else (*missing, "max_context_tokens")
 
     def over(self, other: Capabilities) -> Capabilities:
         """These, and where they are not known, those of `other`."""

@@ -228,7 +228,8 @@ class Registry(Generic[F]):
                 scoped._project[name] = (factory, str(path))
 
     def _nothing_in(self, path: Path) -> str:
-        call = "register_grader" if self.group == "graders" else "register"
+        calls = {"graders": "register_grader", "queues": "register_queue"}
+        call = calls.get(self.group, "register")
         text = f'{path}: registers no {self.noun}; it should call muster.{call}("name", factory)'
         return text if self._of_plain_file is None else f"{text}, or define a function `grade`"
 

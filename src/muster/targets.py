@@ -279,10 +279,10 @@ class TargetPool:
                 bare = create_provider(target, self._registry)
             local = target.provider in _LOCAL and self._registry.is_builtin(target.provider)
             own_timeout = local and target.provider in _OWN_TIMEOUT
-            watched = self._watched(bare, target)
-            known = wrap(watched, target, retries=not local, timeout=not own_timeout)
             self._bare[name] = bare
             capabilities = self._capabilities(name)
+            priced = _priced(self._watched(bare, target), target.capabilities, capabilities)
+            known = wrap(priced, target, retries=not local, timeout=not own_timeout)
             if capabilities.refuses:
                 known = CapabilityCheck(known, capabilities, name)
             self._providers[name] = known
@@ -439,6 +439,18 @@ def wrap(
     if max_retries:
         provider = Retry(provider, replace(policy, max_retries=max_retries))
     return provider
+
+
+def _priced(provider: Provider, entry: Capabilities, all_known: Capabilities) -> Provider:
+    """With the price that the entry or the provider declares; the entry's goes before what the
+    provider makes of it."""
+    for_input, for_output = all_known.input_usd_per_million, all_known.output_usd_per_million
+    if for_input is None or for_output is None:
+        return provider
+    from muster.wrappers.declared_price import DeclaredPrice
+
+    own = None not in (entry.input_usd_per_million, entry.output_usd_per_million)
+    return DeclaredPrice(provider, for_input, for_output, always=own)
 
 
 def settings_for(registry: Registry[ProviderFactory], kind: str) -> type[BaseModel] | None:

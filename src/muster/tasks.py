@@ -7,7 +7,7 @@ from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-__all__ = ("GRACE_SECONDS", "LAST_SECONDS", "end_within", "stop_tasks", "surely")
+__all__ = ("GRACE_SECONDS", "LAST_SECONDS", "end_within", "look_at", "stop_tasks", "surely")
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ async def surely(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        task.add_done_callback(_look_at)
+        task.add_done_callback(look_at)
         for _ in range(TRIES):
             if task.done():
                 break
@@ -81,7 +81,7 @@ async def stop_tasks(tasks: Collection[asyncio.Task[Any]], *, grace: float = GRA
     if not live:
         return
     for task in live:
-        task.add_done_callback(_look_at)
+        task.add_done_callback(look_at)
         task.cancel()
     try:
         await asyncio.wait(live, timeout=grace)
@@ -96,7 +96,7 @@ async def stop_tasks(tasks: Collection[asyncio.Task[Any]], *, grace: float = GRA
                 _kill(task)
 
 
-def _look_at(task: asyncio.Task[Any]) -> None:
+def look_at(task: asyncio.Task[Any]) -> None:
     """Fetch the exception of a task nobody waits for, so that asyncio does not print it."""
     if not task.cancelled():
         task.exception()

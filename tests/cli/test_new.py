@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -56,6 +57,7 @@ def test_everything_made_in_one_project_passes_its_tests(project: Project) -> No
         project.run("new", "provider", "aiohttp", "--shape", "http"),
         project.run("new", "grader", "short"),
         project.run("new", "grader", "my-agent"),
+        project.run("new", "queue", "my-jobs"),
         project.run("new", "tool", "clock"),
         project.run("new", "suite", "first"),
         project.run("new", "team", "duo"),
@@ -77,7 +79,7 @@ def test_everything_made_in_one_project_passes_its_tests(project: Project) -> No
         "targets": [{"name": "my-agent", "provider": "my-agent"}]
     }
     said = tool(project, project.root, "pytest", *QUIET, OWN, "tests")
-    assert re.search(r"^27 passed", said, re.MULTILINE), said
+    assert re.search(r"^29 passed", said, re.MULTILINE), said
     well_written(project, project.root)
     code = [*(project.root / ".muster").rglob("*.py"), project.root / "clock.py"]
     for path in code:
@@ -93,6 +95,10 @@ def test_everything_made_in_one_project_passes_its_tests(project: Project) -> No
         checked = project.run("check", "provider", name)
         assert checked.code == 0, checked.text
         assert re.search(r" [1-9]\d* passed, 0 failed, ", checked.text)
+    url = ("--queue", "my-jobs:jobs")
+    (task,) = project.run("tasks", "submit", "hi", *url).out.split()
+    assert project.run("worker", "my-agent", "--until-empty", *url).code == 0
+    assert project.run("tasks", "wait", task, *url).out == "You said: hi\n"
     rows = project.run("providers", "list", "--json").json()
     assert rows["failures"] == []
     own = {row["name"] for row in rows["providers"] if row["source"] == "project"}
@@ -179,8 +185,10 @@ def install(project: Project, folder: Path, python: Path) -> None:
         (("provider", "my-model", "--shape", "http"), 8),
         (("provider", "my_plain"), 6),
         (("grader", "short-enough"), 4),
+        (("queue", "my-jobs"), 3),
         (("tool", "clock"), 4),
         (("team", "duo"), 3),
+        (("suite", "my-sums"), 3),
     ],
 )
 def test_a_package(project: Project, python: Path, arguments: tuple[str, ...], passed: int) -> None:
@@ -229,6 +237,33 @@ def test_a_package(project: Project, python: Path, arguments: tuple[str, ...], p
     if arguments == ("provider", "my_plain"):
         said = tool(project, elsewhere, "muster", "targets", "check", name, python=python)
         assert said.startswith(f"ok    {name}")
+    if kind == "suite":
+        (elsewhere / "targets.yaml").write_text("targets: [{name: mine, provider: echo}]\n")
+        own = ("muster", "eval", "my-sums:my-sums", "my-sums", "--target", "mine", "--safe")
+        said = tool(project, elsewhere, *own, python=python)
+        assert "100.0% (3/3)" in said
+        (run,) = (project.root / ".muster" / "results").iterdir()  # and not beside the package
+        record = json.loads((run / "run.json").read_text())
+        assert record["suites"][0]["eval_path"] == "my-sums:my-sums.eval.yaml"
+        tool(project, elsewhere, "muster", "grade", str(run), python=python)
+        said = tool(project, elsewhere, "muster", "validate", "my-sums", python=python)
+        assert said.startswith("ok  my-sums:my-sums.eval.yaml: 3 cases on echo")
+        for wrong, hint in (
+            ("my-sums:mysums", "it has my-sums:my-sums.eval.yaml"),
+            ("my-sum", "near: my-sums"),
+        ):
+            command = [python, "-m", "muster", "eval", wrong]
+            told = subprocess.run(
+                command, cwd=elsewhere, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert (told.returncode, hint in told.stderr) == (2, True), told.stderr
+    if kind == "queue":
+        checked = tool(project, folder, "pytest", *QUIET, CONTRACT, python=python)
+        assert re.search(r"^24 passed, 3 deselected", checked, re.MULTILINE), checked
+        url = ("--queue", "my-jobs:jobs")
+        tool(project, elsewhere, "muster", "tasks", "submit", "hi", *url, python=python)
+        said = tool(project, elsewhere, "muster", "worker", "echo", "--once", *url, python=python)
+        assert said.endswith("1 done, 0 dead\n")
     if kind == "grader":
         suite = "target: echo\ntests: [{id: a, input: hi, assertions: [{type: short-enough}]}]\n"
         (elsewhere / "own.eval.yaml").write_text(suite)
@@ -251,10 +286,10 @@ def test_a_package(project: Project, python: Path, arguments: tuple[str, ...], p
         (("team", "x\ny"), '"x-y" would do'),
         (("suite", ""), '"" cannot name a suite'),
         (("provider", "é" * 5000), "at most 40 characters"),
+        (("queue", "sqlite"), '"sqlite" is a built-in queue; another name is needed'),
         (("tool", "class"), "it is a word of Python's"),
         (("tool", "class", "--package"), "it is a word of Python's"),
         (("team", "openai", "--package"), '"openai" is a built-in provider'),
-        (("suite", "mine", "--package"), "a suite is a file and needs no package"),
         (("tool", "click"), "its file would hide the module click"),
         (("tool", "json"), "its file would hide the module json"),
     ],
@@ -271,13 +306,12 @@ def test_a_name_that_cannot_be(project: Project, arguments: tuple[str, ...], sai
 
 
 def test_what_cannot_be_made(project: Project) -> None:
-    ended = project.run("new", "queue", "mine")
+    ended = project.run("new", "agent", "a")
     assert ended.code == 2
-    assert "Muster has no queues yet" in ended.err
-    assert "there are: provider, grader, tool, suite, team" in project.run("new", "agent", "a").err
+    assert "there are: provider, grader, queue, tool, suite, team" in ended.err
 
 
-@pytest.mark.parametrize("kind", ["provider", "grader", "tool", "suite", "team"])
+@pytest.mark.parametrize("kind", ["provider", "grader", "queue", "tool", "suite", "team"])
 def test_nothing_is_written_over(project: Project, kind: str) -> None:
     assert project.run("new", kind, "mine").code == 0
     files = [path for path in project.root.rglob("*") if path.is_file()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from muster_project import Project
@@ -94,6 +96,30 @@ def test_half_a_character(project: Project, where: str) -> None:
     assert rows["good"]["output"] == "fine"
     told = rows["bad"]["error" if where == "error" else "output"]
     assert "x \ufffd y" in told
+
+
+def test_half_a_character_is_printed_as_far_as_that_goes(project: Project) -> None:
+    project.write("agent.py", 'def odd(question: str):\n    return "x \\ud83d y"\n')
+    target = 'provider: function, function: "agent:odd"'
+    project.write("targets.yaml", f"targets:\n  - {{name: odd, {target}}}\n")
+    ended = project.run("targets", "check", "odd")
+    assert (ended.code, ended.out.splitlines()[-1].strip()) == (0, "x ? y")
+    asked = (
+        b'{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocol_version":1,'
+        b'"client":{"name":"t","version":"1"},"target":"odd"}}\n'
+        b'{"jsonrpc":"2.0","id":1,"method":"invoke","params":{"question":"?"}}\n'
+    )
+    served = subprocess.run(
+        [sys.executable, "-m", "muster", "serve-provider", "odd"],
+        input=asked,
+        cwd=project.root,
+        env=project.environment(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    answer = json.loads(served.stdout.splitlines()[-1])
+    assert answer["result"] == {"text": "x \ufffd y"}
 
 
 def test_half_a_character_in_a_question(project: Project) -> None:

@@ -143,6 +143,33 @@ def test_a_changed_suite_is_refused(project: Project) -> None:
     assert project.record()["status"] == "complete"
 
 
+def test_a_changed_target_is_refused_once_it_has_answered(project: Project) -> None:
+    project.write("a.eval.yaml", """
+        target: t
+        assertions: [{type: contains, value: x}]
+        tests: [{id: a, input: a}, {id: b, input: down}]
+    """)  # fmt: skip
+
+    def target(settings: str) -> None:
+        project.write("targets.yaml", f"targets: [{{name: t, provider: mock, {settings}}}]")
+
+    down = "replies: [{contains: down, error: bad_request}], response: x"
+    target(f"model: one, {down}")
+    project.eval("a.eval.yaml")
+    target("model: two, response: x")
+    ended = project.eval("--resume", "run")
+    assert ended.code == 2
+    told = 'run: target "t" is not what it was when the run began (model, replies); results of'
+    assert told in ended.err
+    target(f"model: one, {down}, workers: 1, timeout_seconds: 9")
+    assert project.eval("--resume", "run", "--no-gate", "--allow-errors", "1").code == 0
+    results = project.root / "run" / "results.jsonl"
+    failed = next(line for line in results.read_text().splitlines(True) if "bad_request" in line)
+    results.write_text(failed)  # nothing of it has been answered: what was wrong can be put right
+    target("model: two, response: x")
+    assert project.eval("--resume", "run").code == 0
+
+
 def test_a_folder_with_a_run_is_not_written_over(project: Project) -> None:
     write_suite(project, "good")
     assert project.eval("a.eval.yaml").code == 0

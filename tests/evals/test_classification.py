@@ -12,7 +12,8 @@ import pytest
 
 from muster.evals.classification import ClassTotals
 from muster.evals.evaluation import run
-from muster.evals.plan import EvalOptions, prepare
+from muster.evals.plan import EvalOptions
+from muster.evals.planning import prepare
 from muster.evals.stats import wilson_interval
 from muster.reports.terminal import render_summary
 

@@ -58,6 +58,40 @@ def test_scores_are_paired_by_case() -> None:
     assert found.verdict == "inconclusive"
 
 
+@pytest.mark.parametrize(
+    ("score", "bars", "told"),
+    [(0.7, (0.5, 0.9), True), (1.0, (0.5, 0.9), False), (0.7, (0.5, 0.5), False),
+     (0.0, (0.0, 0.9), True), (0.7, (0.5, None), False)],
+)  # fmt: skip
+def test_sides_that_pass_from_other_scores_are_not_taken_for_better(
+    score: float, bars: tuple[float, float | None], told: bool
+) -> None:
+    a, b = (
+        side(a_run(name, *(result(str(n), score, threshold=bar) for n in range(20))))
+        for name, bar in zip(("new", "old"), bars, strict=True)
+    )
+    found = compare(a, b)
+    assert (found.mcnemar_p is None) == told
+    wanted = f"cases pass from {bars[0]:g} on in new, from {bars[1] or 0:g} on in old: pass rates "
+    assert any(note.startswith(wanted) for note in found.notes) == told
+
+
+@pytest.mark.parametrize(
+    ("judges", "told"),
+    [
+        (["j (m) 1"], None),
+        (["j (m) 1", "j (m) 2"], None),
+        (["j (m) 2"], "rubric: the judge, j (m), was not asked the same on both sides"),
+        (["k 1"], "rubric was judged by j (m) in new, by k in old: the difference may be theirs"),
+    ],
+)
+def test_another_judge_is_told_of(judges: list[str], told: str | None) -> None:
+    a, b = of("new", {"x": 1.0, "y": 0.0}), of("old", {"x": 1.0, "y": 0.0})
+    a.run.judges["t"] = {"rubric": ["j (m) 1"], "other": ["j (m) 1"]}
+    b.run.judges["t"] = {"rubric": judges}
+    assert compare(a, b).notes == ([] if told is None else [told])
+
+
 def test_what_cannot_be_compared_is_named_and_no_zero() -> None:
     a = of("new", {"both": 1.0, "broke": None, "a only": 0.0, "down": 0.9})
     b = of("old", {"both": 0.0, "broke": 1.0, "down": None, "b only": 1.0})
@@ -293,6 +327,15 @@ def test_a_trend_of_two_runs_is_their_comparison() -> None:
     a, b = against([1.0, 0.4, 0.9, 0.2, 0.5], [0.5, 0.4, 0.1, 0.6, 0.0])
     found = trend_of([b.run, a.run], "t")
     assert found.slope.interval == pytest.approx(compare(a, b).difference.interval)
+
+
+def test_a_trend_of_other_judges_is_told_of() -> None:
+    runs = [of(name, {"a": 0.1, "b": 0.2}).run for name in "xyz"]
+    for run, judge in zip(runs, ("j (m) 1", "j (m) 2", "k 1"), strict=True):
+        run.judges["t"] = {"rubric": [judge], "other": ["j 1"]}
+    assert trend_of(runs[:2], "t").notes == []
+    (told,) = trend_of(runs, "t").notes
+    assert told == "rubric was not judged by the same in all runs: j (m); k"
 
 
 def test_a_trend_looks_at_cases_that_every_run_has() -> None:

@@ -15,7 +15,8 @@ from eval_parts import Asked, cases, grader, make_case, make_suite, takes
 from muster.errors import MusterError, UsageError
 from muster.evals.case import Case, Suite
 from muster.evals.evaluation import Evaluation, run
-from muster.evals.plan import EvalOptions, Plan, prepare
+from muster.evals.plan import EvalOptions, Plan
+from muster.evals.planning import prepare
 from muster.evals.results import CaseResult, read_results, read_run, run_lock
 from muster.evals.summary import RunTotals
 from muster.provider import ProviderFailed, ProviderResponse

@@ -18,7 +18,8 @@ from muster.evals.judge_check import JudgeOptions, check_judge
 from muster.evals.judge_desk import Desk
 from muster.evals.judge_examples import read_examples
 from muster.evals.judge_records import JudgeId, JudgeTotals, find_record
-from muster.evals.plan import EvalOptions, prepare
+from muster.evals.plan import EvalOptions
+from muster.evals.planning import prepare
 
 TARGETS = """\
 targets:

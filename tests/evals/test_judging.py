@@ -6,7 +6,8 @@ import pytest
 
 from muster.errors import UsageError
 from muster.evals.evaluation import run
-from muster.evals.plan import EvalOptions, prepare
+from muster.evals.plan import EvalOptions
+from muster.evals.planning import prepare
 from muster.evals.results import CaseResult, read_results
 from muster.provider import (
     Message,

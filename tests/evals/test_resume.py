@@ -14,7 +14,8 @@ from eval_parts import Asked, cases, make_case, make_suite
 from muster.errors import MusterError, UsageError
 from muster.evals.case import Suite
 from muster.evals.evaluation import Evaluation, run
-from muster.evals.plan import EvalOptions, Plan, prepare
+from muster.evals.plan import EvalOptions, Plan
+from muster.evals.planning import prepare
 from muster.evals.results import CaseResult, read_results, read_run, write_run
 from muster.evals.resume import resumed_options
 from muster.evals.selection import Selection

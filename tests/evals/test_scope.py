@@ -51,7 +51,8 @@ async def test_a_run_closes_what_its_graders_keep(tmp_path):
 
     suite = make_suite(*(make_case(f"c{n}", graders=(grader(grade),)) for n in range(3)))
     from muster.evals.evaluation import run
-    from muster.evals.plan import EvalOptions, prepare
+    from muster.evals.plan import EvalOptions
+    from muster.evals.planning import prepare
 
     class Echo:
         async def invoke(self, request):

@@ -17,7 +17,8 @@ from muster.errors import ConfigError, UsageError
 from muster.evals.case import Case, Suite
 from muster.evals.evaluation import Evaluation, run
 from muster.evals.graders.base import GradeContext
-from muster.evals.plan import EvalOptions, prepare
+from muster.evals.plan import EvalOptions
+from muster.evals.planning import prepare
 from muster.evals.results import read_results, read_run
 from muster.evals.stopping import Stopping, StopWhen, shuffled, stop_when_of
 from muster.evals.suites.load import load_suite

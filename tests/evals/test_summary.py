@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval_parts import make_result
+from muster.evals.reasons import reason_of
 from muster.evals.results import CaseResult
 from muster.evals.stats import percentile, wilson_interval
-from muster.evals.summary import Failure, RunTotals, TargetTotals, reason_of
+from muster.evals.summary import Failure, RunTotals
+from muster.evals.target_totals import TargetTotals
 
 ERROR, LOW = "execution_error", "quality_failure"
 

@@ -259,11 +259,11 @@ async def test_an_id_that_has_become_text(child):
             "Expected `float` >= 0",
         ),
         (b'{"jsonrpc":"2.0","id":%d,"error":"no"}', "with an error that cannot be read"),
-        (b'{"jsonrpc":"2.0","id":%d,"result":{"text":"a}', "Input data was truncated"),
+        (b'{"jsonrpc":"2.0","id":%d,"result":{"text":"a}', "it ends in the middle"),
         (b'{"jsonrpc":"2.0","result":{"text":nil},"id":%d}', "JSON is malformed"),
         (
             b'{"jsonrpc":"2.0","id":%d,"result":{"text":"a","raw":' + b"[" * 5000 + b"]" * 5000,
-            "recursion",
+            "nested too deeply",
         ),
     ],
 )

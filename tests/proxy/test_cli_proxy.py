@@ -71,7 +71,10 @@ async def refuses(url: str) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", int(url.split(":")[2]))
             except ConnectionRefusedError:
                 return
-            writer.close()
+            except ConnectionResetError:
+                pass  # it was closed while it had not taken us yet
+            else:
+                writer.close()
             await asyncio.sleep(0.01)
 
 

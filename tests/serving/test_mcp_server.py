@@ -151,6 +151,35 @@ async def test_chunks_are_progress(tmp_path: Path) -> None:
     assert heard == [(4.0, "one "), (8.0, "two "), (13.0, "three")]
 
 
+async def test_a_target_that_waits_its_turn_shows_that_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mcp.client import Client
+    from mcp.client.streamable_http import streamable_http_client
+
+    monkeypatch.setattr("muster.serving.mcp_server.SIGN_OF_LIFE_SECONDS", 0.02)
+    heard: list[tuple[float, str | None]] = []
+    twice = asyncio.Event()
+
+    async def patient(request: ProviderRequest) -> str:
+        await twice.wait()
+        return "at last"
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        heard.append((progress, message))
+        if len(heard) == 2:
+            twice.set()
+
+    async with site_of(tmp_path, {"it": patient}, token=None) as site:
+        url = f"http://127.0.0.1:{site.port}/mcp"
+        async with Client(streamable_http_client(url), mode="legacy", cache=None) as client:
+            result: Any = await client.call_tool(
+                "ask_it", {"question": "?"}, progress_callback=on_progress
+            )
+    assert result.content[0].text == "at last"
+    assert heard[:2] == [(1.0, None), (2.0, None)]
+
+
 async def test_the_guard_stands_before_it(tmp_path: Path) -> None:
     async def echo(request: ProviderRequest) -> str:
         return request.question

@@ -237,6 +237,41 @@ async def test_events_of_a_stream(serve: Serve) -> None:
     assert whole[1]["choices"][0]["delta"] == {"content": "you said: count"}
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_half_a_character_does_not_break_an_answer(serve: Serve, stream: bool) -> None:
+    async def cut(request: ProviderRequest) -> str:
+        return "cut \ud83d here"
+
+    site = await serve({"fast": cut})
+    reply = await site.ask({"model": "fast", "messages": [user("?")], "stream": stream})
+    assert reply.status == 200
+    assert "cut \ufffd here" in reply.body.decode()
+    asked = b'{"model": "fast", "messages": [{"role": "user", "content": "\\ud83d"}]}'
+    reply = await site.ask(asked)
+    assert reply.message.endswith("is half of a character (a surrogate without its pair)")
+
+
+async def test_a_stream_that_pauses_shows_that_it_lives(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.serving.openai_api.KEEP_ALIVE_SECONDS", 0.02)
+
+    async def count(request: ProviderRequest) -> AsyncIterator[str]:
+        yield "one "
+        await asyncio.sleep(0.1)
+        yield "two"
+
+    site = await serve({"fast": count})
+    reply = await site.ask({"model": "fast", "messages": [user("?")], "stream": True})
+    lines = [line for line in reply.body.decode().split("\n\n") if line]
+    assert lines.count(": keep-alive") >= 2
+    client = site.client("fast")
+    heard: list[str] = []
+    await client.invoke(ProviderRequest(question="?", on_chunk=heard.append))
+    await client.aclose()
+    assert heard == ["one ", "two"]
+
+
 async def test_a_stream_that_breaks_is_no_half_answer(serve: Serve) -> None:
     async def breaks(request: ProviderRequest) -> AsyncIterator[str]:
         yield "half of an ans"
@@ -604,6 +639,8 @@ async def test_messages_that_are_refused(
 FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"n": 2}, "`n` is not supported"),
     ({"logprobs": True}, "`logprobs` is not supported"),
+    ({"top_logprobs": 2}, "`logprobs` is not supported"),
+    ({"messages": [{"role": "user"}]}, "a user message needs `content`"),
     ({"stop": ["\n"]}, "`stop` is not supported"),
     ({"functions": [{}]}, "given as `tools`"),
     ({"modalities": ["audio"]}, "answers are text"),

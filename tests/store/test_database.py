@@ -188,19 +188,36 @@ def test_what_runs_of_an_older_file_have_spent_counts(tmp_path: Path) -> None:
 
     path = tmp_path / "runs.db"
     older = Older(path)
-    older.write(
-        "INSERT INTO runs (id, team, file, definition_hash, input, options, status, started_at, "
-        "shares_process) VALUES ('t-a', 't', '', '', '{}', '{}', 'succeeded', '', 0)"
-    )
-    older.write(
-        "INSERT INTO steps (run_id, name, agent, iteration, attempt, status, started_at, ended_at, "
-        "input_tokens, output_tokens, cost_usd) "
-        "VALUES ('t-a', 's', 'ada', 0, 0, 'succeeded', '', '2026-11-21T10:00:00.000Z', 5, 2, 0.5)"
-    )
+    for run, parent in (
+        ("shop", None),
+        ("kitchen", "shop"),
+        ("cook", "kitchen"),
+        ("spice", "cook"),
+    ):
+        older.write(
+            "INSERT INTO runs (id, team, file, definition_hash, input, options, status, "
+            "started_at, shares_process, parent) "
+            "VALUES (?, ?, '', '', '{}', '{}', 'succeeded', '', 0, ?)",
+            (run, f"team {run}", parent),
+        )
+        older.write(
+            "INSERT INTO steps (run_id, name, agent, iteration, attempt, status, started_at, "
+            "ended_at, input_tokens, output_tokens, cost_usd) "
+            "VALUES (?, 's', 'ada', 0, 0, 'succeeded', '', '2026-11-21T10:00:00.000Z', 5, 2, 0.5)",
+            (run,),
+        )
+    # An agent of the kitchen's is a target with a team behind it.
+    older.write("INSERT INTO events (run_id, kind, data, at) VALUES ('cook', 'asked', '{}', '')")
     older.close()
     with Journal.open(path) as journal:
-        (spent,) = journal.spending(datetime(2026, 11, 21, tzinfo=UTC))
-    assert (spent.agent, spent.teams, spent.tokens, spent.cost_usd) == ("ada", ("t",), 7, 0.5)
+        spent = journal.spending(datetime(2026, 11, 21, tzinfo=UTC))
+    assert {(each.agent, each.tokens, each.cost_usd) for each in spent} == {("ada", 7, 0.5)}
+    assert [(each.teams, each.asked_by) for each in spent] == [
+        (("team shop",), ()),
+        (("team shop", "team kitchen"), ()),
+        (("team cook",), ("team shop", "team kitchen")),
+        (("team cook", "team spice"), ("team shop", "team kitchen")),
+    ]
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:

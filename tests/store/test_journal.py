@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from muster.config.secrets import MASK, Masker
-from muster.errors import UsageError
+from muster.errors import MusterError, UsageError
 from muster.provider import TokenUsage
 from muster.store.journal import Journal, journal_path
 from muster.store.records import (
@@ -348,6 +348,28 @@ def test_totals_of_a_run_that_goes_on(journal: Journal) -> None:
     assert totals["shop-1"].cost_usd is None
 
 
+def test_totals_hold_the_teams_within_and_nothing_twice(journal: Journal) -> None:
+    begun(journal, "outer")
+    begun(journal, "role", parent="outer")
+    begun(journal, "deeper", parent="role")
+    begun(journal, "target", parent="outer")  # its usage is the step's that asked it
+    journal.event("target", "asked", {})
+    for run_id, tokens in (("outer", 1), ("role", 10), ("deeper", 100), ("target", 1000)):
+        row = journal.begin_step(StepRecord(run_id=run_id, name=f"step of {run_id}"))
+        usage = TokenUsage(tokens, 0)
+        journal.end_step(row, status="succeeded", token_usage=usage, cost_usd=tokens / 4)
+    totals = journal.totals(["outer"])["outer"]
+    assert (totals.steps, totals.token_usage, totals.cost_usd) == (1, TokenUsage(111, 0), 27.75)
+    assert totals.left_out() == {}
+    row = journal.begin_step(StepRecord(run_id="role", name="untold", target="t"))
+    journal.end_step(row, status="succeeded", output="yes")
+    row = journal.begin_step(StepRecord(run_id="role", name="unpriced", target="t"))
+    journal.end_step(row, status="succeeded", output="yes", token_usage=TokenUsage(1, 1))
+    totals = journal.totals(["outer"])["outer"]
+    assert totals.token_usage == TokenUsage(112, 1)
+    assert totals.left_out() == {"calls_without_usage": 1, "calls_without_cost": 2}
+
+
 # --- approvals ----------------------------------------------------------------------------------
 
 
@@ -406,6 +428,26 @@ def test_a_run_whose_process_has_died_is_interrupted(journal: Journal) -> None:
     assert view.steps[0].error_kind == "interrupted"
     assert view.calls[0].status == "unknown"
     assert journal.settle("shop-aaaaaa") == run
+
+
+def test_what_cannot_be_noted_of_a_dead_run_is_told(journal: Journal) -> None:
+    begun(journal)
+    journal._db.write("PRAGMA query_only = ON")
+    assert journal.settled("latest").status == "running"
+    journal._db.write("PRAGMA query_only = OFF")
+    died(journal, "shop-aaaaaa")
+    journal._db.write("PRAGMA query_only = ON")
+    with pytest.raises(MusterError, match="cannot be written"):
+        journal.settle("latest")
+    run = journal.settled("latest")
+    assert (run.id, run.status, run.error) == (
+        "shop-aaaaaa",
+        "interrupted",
+        "its process ended without a word",
+    )
+    assert journal.run("latest").status == "running"
+    with pytest.raises(UsageError, match="no run"):
+        journal.settled("nobody")
 
 
 def test_a_run_of_another_machine_is_let_be(journal: Journal) -> None:

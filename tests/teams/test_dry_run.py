@@ -65,7 +65,8 @@ def test_prompts_that_need_no_output_are_shown(tmp_path: Path) -> None:
     # The prompt that is known, and twice the rule about envelopes, which agents are told.
     rule = len(ENVELOPE_RULE)
     known = (len("\n".join(lines[7:11])) + 1 + len("x\n\n") + rule) // 4 + rule // 4
-    assert lines[12].startswith("At most 2 calls, tools, retries and items not counted: ")
+    left_out = "tools, retries, items and judges of suites not counted: "
+    assert lines[12].startswith(f"At most 2 calls, {left_out}")
     assert f"about {known} tokens of what is known of the prompts ($0.0000" in lines[12]
     assert lines[12].endswith("up to 16,000 tokens of answers ($0.004800). Nobody was asked.")
     assert lines[-1] == "✓ YAML is valid — use `muster run` to execute"
@@ -89,6 +90,8 @@ def test_prompts_that_need_no_output_are_shown(tmp_path: Path) -> None:
             2,
         ),
         ("entry: a", "", 1),
+        ("pipeline: [{role: a, inputs: {p: x}, validate: {semantic: good}}]", "", 2),
+        ("pipeline: [{role: a, inputs: {p: x}, validate: {semantic: good, judge: b}}]", "", 2),
     ],
 )
 def test_calls_are_counted(tmp_path: Path, spec: str, others: str, calls: int) -> None:

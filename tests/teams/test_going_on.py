@@ -359,7 +359,22 @@ async def test_only_so_many_runs_are_kept(tmp_path: Path) -> None:
         raise BadRequest("no")
 
     failed = [(await run_async(file, bad)).id for _ in range(2)]
-    good = [await run_async(file) for _ in range(3)]
+    good = []
+    for _ in range(3):
+        good.append(await run_async(file))
+        folder = tmp_path / ".muster" / "artifacts" / good[-1].id
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    assert [each.id for each in good if (folder.parent / each.id).exists()] == [
+        good[1].id,
+        good[2].id,
+    ]
     with good[-1].journal() as journal:
         left = [run.id for run in journal.runs()]
     assert left == [good[2].id, good[1].id, failed[1]]
+    none = file.read_text(encoding="utf-8").replace("HistoryLimit: 2", "HistoryLimit: 0")
+    file.write_text(none, encoding="utf-8")
+    last = [await run_async(file) for _ in range(2)][-1]
+    assert last.end[0] == "succeeded"
+    with last.journal() as journal:
+        assert [run.id for run in journal.runs()] == [last.id, failed[1]]

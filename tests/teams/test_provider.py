@@ -127,6 +127,45 @@ def test_the_answer_is_the_teams_and_each_step_a_message(place: Place) -> None:
     assert (run.input, run.status, run.shares_process) == ({"topic": "bees"}, "succeeded", True)
 
 
+def test_what_sums_leave_out_is_told_beside_the_answer(place: Place) -> None:
+    from click.testing import CliRunner
+
+    from muster.cli.main import cli
+
+    priced = TEAM.replace("research, model: mock-1", "research, target: priced")
+    place.write("team.yaml", priced.replace("write, model: mock-1", "write, target: plain"))
+    outer = HEAD.replace("news", "outer").replace("write, model: mock-1", "write, target: news")
+    place.write("outer.yaml", f"{outer}  pipeline: [{{role: write, inputs: {{topic: bees}}}}]\n")
+    replies = "[{text: Bees dance., usage: {input: 10, output: 5}, cost_usd: 0.25}]"
+    place.write(
+        "targets.yaml",
+        "targets:\n"
+        "  - {name: plain, provider: echo}\n"
+        f"  - {{name: priced, provider: mock, replies: {replies}}}\n"
+        "  - {name: news, provider: team, file: team.yaml, input: topic}\n"
+        "  - {name: outer, provider: team, file: outer.yaml}\n",
+    )
+    response = place.ask("bees")
+    assert (response.token_usage, response.cost_usd) == (None, 0.25)
+    left_out = {"calls_without_usage": 1, "calls_without_cost": 1}
+    assert response.output[-1].metadata == left_out
+    case = "{id: LIMIT, input: x, assertions: [{type: execution-metrics, max_usd: LIMIT}]}"
+    cases = [case.replace("LIMIT", limit) for limit in ("0.2", "0.3")]
+    suite = place.write("s.eval.yaml", f"tests: [{', '.join(cases)}]\n")
+    done = CliRunner().invoke(cli, ["eval", str(suite), "--target", "outer"])
+    assert "  $0.5+  " in done.output
+    (results,) = (place.folder / ".muster" / "results").glob("*/results.jsonl")
+    rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    assert {row["test_id"]: (row["score"], row["error"]) for row in rows} == {
+        "0.2": (0.0, None),  # more than that it was, whatever the rest cost
+        "0.3": (
+            None,
+            'grader "execution-metrics": a part of the cost of this answer is not known',
+        ),
+    }
+    assert rows[0]["messages"][-1]["metadata"] == left_out
+
+
 def test_a_question_of_json_is_the_inputs_when_the_team_has_them(place: Place) -> None:
     assert place.ask('{"topic": "bees"}').text == "They dance."
     place.target("input: topic")

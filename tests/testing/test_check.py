@@ -91,6 +91,81 @@ def test_a_target_that_keeps_all_rules(project: Path) -> None:
     assert [row["id"] for row in report["rules"]] == [rule.id for rule in RULES]
 
 
+CHILD = """
+import json, sys, urllib.request
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["method"] == "initialize":
+        settings = asked["params"]["settings"]
+        result = {"protocol_version": 1, "max_in_flight": 1}
+    elif asked["method"] == "invoke":
+        body = json.dumps({"q": asked["params"]["question"]}).encode()
+        call = urllib.request.Request(settings["base_url"], body)
+        with urllib.request.urlopen(call) as answer:
+            result = {"text": json.load(answer)["text"] + settings["token"]}
+    else:
+        result = {}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+def test_a_child_that_is_told_where_its_service_is(project: Path) -> None:
+    (project / "child.py").write_text(CHILD)
+    (project / "targets.yaml").write_text(f"""
+targets:
+  - name: child
+    provider: stdio
+    command: [{sys.executable}, child.py]
+    settings: {{base_url: "https://agent.example.com/v1/ask", token: "${{{{ AGENT_TOKEN }}}}"}}
+""")
+    ended = check(project, "child", "--rule", "question-arrives")
+    assert "settings.base_url is replaced by the environment's, on this machine" in ended.stderr
+    assert "ok    question-arrives" in ended.stdout
+
+
+def test_a_key_among_settings_is_the_environments(project: Path) -> None:
+    code = """
+import json
+
+import muster
+from muster.providers.transport import HttpClient
+from pydantic import BaseModel, SecretStr
+
+
+class Settings(BaseModel):
+    endpoint: str = "https://agent.example.com"
+    key: SecretStr | None = None
+    read_timeout_seconds: float = 600.0
+
+
+@muster.register("leaky")
+class Leaky:
+    Settings = Settings
+
+    def __init__(self, target):
+        self.settings = Settings.model_validate(target.config)
+        self.client = HttpClient(read_timeout=self.settings.read_timeout_seconds)
+
+    async def invoke(self, request):
+        key = self.settings.key.get_secret_value()
+        body = json.dumps({"q": request.question}).encode()
+        headers = {"Authorization": f"Bearer {key}"}
+        url = self.settings.endpoint
+        reply = await self.client.send("POST", url, headers=headers, body=body)
+        if reply.status != 200:
+            raise muster.ProviderUnavailable(f"with the key {key}: {reply.status}")
+        return json.loads(reply.body)["text"]
+
+    async def aclose(self):
+        await self.client.aclose()
+"""
+    (project / ".muster" / "providers" / "leaky.py").write_text(code)
+    ended = check(project, "leaky", "--rule", "secrets-stay-hidden", "--rule", "service-stalls")
+    assert "FAIL  secrets-stay-hidden" in ended.stdout
+    assert "ok    service-stalls" in ended.stdout
+
+
 def test_what_is_broken_is_told_with_evidence_and_the_way_out(project: Path) -> None:
     rules = (
         "--rule",

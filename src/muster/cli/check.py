@@ -32,6 +32,11 @@ def check() -> None:
     metavar="KEY=VALUE",
     help="A setting, as YAML; {url} and {key} stand for the environment's. Repeatable.",
 )
+@click.option(
+    "--dialect",
+    metavar="MODULE:NAME",
+    help="What its service speaks, when that is neither OpenAI's, Anthropic's nor plain JSON.",
+)
 @click.option("--rule", "rules", multiple=True, metavar="ID", help="Only this rule. Repeatable.")
 @click.option("--list", "list_rules", is_flag=True, help="List the rules, and check nothing.")
 @json_option()
@@ -41,6 +46,7 @@ def provider(
     name: str | None,
     targets_file: Path | None,
     settings: tuple[str, ...],
+    dialect: str | None,
     rules: tuple[str, ...],
     list_rules: bool,
     as_json: bool,
@@ -65,7 +71,11 @@ def provider(
     if name is None:
         raise UsageError("say which target or provider is to be checked (or --list)")
     pointed = target_named(
-        name, Path.cwd(), targets_file=targets_file, settings=_settings(settings)
+        name,
+        Path.cwd(),
+        targets_file=targets_file,
+        settings=_settings(settings),
+        dialect=_dialect(dialect) if dialect is not None else None,
     )
     for note in pointed.notes:
         click.echo(f"note: {note}", err=True)
@@ -81,6 +91,24 @@ def provider(
     else:
         click.echo(as_markdown(run) if markdown else as_text(run), nl=not markdown)
     return 1 if run.failed else 0
+
+
+def _dialect(spec: str) -> Any:
+    """The dialect at `module:name`, a class or an object, found from this folder."""
+    from muster.importing import load_object
+    from muster.testing.dialects import Dialect
+
+    found = load_object(spec, search=Path.cwd())
+    made = found() if isinstance(found, type) else found
+    methods = (name for name, value in vars(Dialect).items() if callable(value))
+    parts = [*Dialect.__annotations__, *(name for name in methods if not name.startswith("_"))]
+    missing = [name for name in parts if not hasattr(made, name)]
+    if missing:
+        raise UsageError(
+            f"--dialect {spec}: it has no {', '.join(missing)}; a subclass of "
+            "muster.testing.Plain has all that a dialect needs"
+        )
+    return made
 
 
 def _settings(given: Sequence[str]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ from muster.cli.report import files_asked, report_on_run
 from muster.cli.signals import cancel_on_signals
 from muster.errors import UsageError
 from muster.evals.evaluation import Evaluation, run
-from muster.evals.plan import EvalOptions, Plan, prepare
+from muster.evals.plan import EvalOptions, Plan
+from muster.evals.planning import prepare
 from muster.evals.results import RUN_FILE
 from muster.evals.resume import resumed_options
 from muster.evals.selection import Selection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import sys
 from importlib import import_module
@@ -34,7 +35,9 @@ _COMMANDS = {
     "graph": ("muster.cli.graph:graph", "Draw a team: Mermaid or SVG."),
     "judge": ("muster.cli.judge:judge", "Measure a judge, or let it compare two targets."),
     "init": ("muster.cli.init:init", "Make a project that runs at once, offline."),
-    "new": ("muster.cli.new:new", "Make a provider, grader, tool, suite or team of your own."),
+    "worker": ("muster.cli.worker:worker", "Take tasks from a queue and ask a target."),
+    "tasks": ("muster.cli.tasks:tasks", "Put tasks into a queue, and see what becomes of them."),
+    "new": ("muster.cli.new:new", "Make a provider, grader, queue, tool, suite or team."),
     "validate": ("muster.cli.validate:validate", "Check suites and targets without a call."),
     "targets": ("muster.cli.targets:targets", "List, show and check targets."),
     "check": ("muster.cli.check:check", "Check a provider against the rules it must keep."),
@@ -105,11 +108,19 @@ def main(args: list[str] | None = None) -> None:
     if args is None:
         gc.disable()
         atexit.register(gc.freeze)
+        _print_what_can_be_printed()
     arguments = sys.argv[1:] if args is None else list(args)
     debug = "--debug" in arguments
     if debug:  # wherever it stands
         arguments = ["--debug", *(argument for argument in arguments if argument != "--debug")]
     sys.exit(_run(arguments, debug))
+
+
+def _print_what_can_be_printed() -> None:
+    """A model's answer may hold what cannot be written: half of a character, or one that the
+    terminal's encoding does not have. Then there is a `?` in its place, and no failure."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _resume_collector() -> None:

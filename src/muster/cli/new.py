@@ -1,4 +1,4 @@
-"""`muster new`: the beginning of a provider, grader, tool, suite or team, with tests that pass."""
+"""`muster new`: the beginning of a provider, grader, queue, tool, suite or team, with tests."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from muster.cli.scaffold import (
     package_of,
     project_files,
     simple_files,
+    suite_package,
     targets_entry,
     write_files,
 )
@@ -34,8 +35,6 @@ class _Kinds(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             known = ", ".join(self.commands)
-            if args[0] == "queue":
-                ctx.fail(f"Muster has no queues yet that one could be plugged into; new: {known}")
             ctx.fail(f'no scaffold of a "{args[0]}"; there are: {known}')
         return super().resolve_command(ctx, args)
 
@@ -117,6 +116,23 @@ def new_grader(name: str, as_package: bool, folder: Path, force: bool) -> None:
     _make(folder, files, force, then=[f"pytest {_tests(names)}"], advice=advice)
 
 
+@new.command("queue")
+@_options(package=True)
+def new_queue(name: str, as_package: bool, folder: Path, force: bool) -> None:
+    """Make a queue of tasks, for URLs that begin with NAME:."""
+    from muster.queues import queues
+
+    names = Names.checked(name, "queue")
+    scaffold = Scaffold("queue", "queue", ".muster/queues", "queues")
+    _check_free(queues, names, folder, find_project(folder).find_all(".muster/queues"), force)
+    if as_package:
+        _make_package(scaffold, names, folder, force)
+        return
+    files = project_files(scaffold, names, folder)
+    then = [f"pytest {_tests(names)}", f'muster tasks submit --queue {name}:tasks "Hello"']
+    _make(folder, files, force, then=then)
+
+
 @new.command("tool")
 @_options(package=True)
 def new_tool(name: str, as_package: bool, folder: Path, force: bool) -> None:
@@ -135,17 +151,14 @@ def new_tool(name: str, as_package: bool, folder: Path, force: bool) -> None:
 
 
 @new.command("suite")
-@_options()
-@click.option("--package", "as_package", is_flag=True, hidden=True)
+@_options(package=True)
 def new_suite(name: str, as_package: bool, folder: Path, force: bool) -> None:
     """Make a suite called NAME, which measures a target."""
     names = Names.checked(name, "suite")
     if as_package:
-        raise UsageError(
-            "a suite is a file and needs no package: put it, with its data, where others can read "
-            f"it, and they run `muster eval {name}.eval.yaml --target THEIRS`; what it needs of "
-            "Python, a grader or a provider, can be a package"
-        )
+        then = ["pip install -e '.[test]'", "pytest", f"muster eval {name}"]
+        _make(folder, suite_package(names), force, then=then, enter=names.distribution)
+        return
     files = simple_files("suite", {"evals/sample-name.eval.yaml": "suite.eval.yaml"}, names)
     _make(folder, files, force, then=[f"muster eval {next(iter(files))}"])
 

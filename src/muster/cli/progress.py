@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
+from muster.evals.reasons import reason_of
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
-from muster.evals.summary import RunTotals, one_line, reason_of
+from muster.evals.summary import RunTotals
+from muster.plain import one_line
 from muster.reports.terminal import format_money, format_tokens
 
 __all__ = ("Progress",)

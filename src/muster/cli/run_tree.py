@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from muster.config.secrets import Masker
-from muster.evals.summary import one_line
+from muster.plain import one_line
 from muster.reports.team_run import approval_text, preview
 from muster.reports.terminal import format_money, format_tokens, tokens_text
 from muster.teams.definition import Team

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from muster.cli.options import FILE, json_option
-from muster.errors import MusterError, UsageError
+from muster.errors import UsageError
 from muster.reports.runs import RunLines, render_run, render_runs
 from muster.store.export import run_as_data, suite_cases, suite_text
+from muster.store.forgetting import forget_run
 from muster.store.journal import Journal, journal_path
 from muster.store.processes import state_of, terminate
 from muster.store.records import (
@@ -82,10 +84,10 @@ def list_runs(
         click.echo("[]" if as_json else "no runs yet")
         return
     with opened(journal) as book:
-        for run in [*book.runs(status=RUNNING), *book.runs(status=PENDING)]:
-            _settled(book, run.id)
+        open_ones = [*book.runs(status=RUNNING), *book.runs(status=PENDING)]
+        settled = {run.id: book.settled(run.id) for run in open_ones}
         found = book.runs(team=team, status=status, limit=limit + 1)
-        shown = found[:limit]
+        shown = [settled.get(run.id, run) for run in found[:limit]]
         totals = book.totals(run.id for run in shown)
     if as_json:
         _print_json([_outline(run, totals[run.id]) for run in shown])
@@ -98,14 +100,6 @@ def list_runs(
             click.echo(f"\nthe latest {limit}; --limit shows more", err=True)
 
 
-def _settled(book: Journal, run_id: str) -> RunRecord:
-    """As `Journal.settle`; where nothing can be written, a run can be looked at all the same."""
-    try:
-        return book.settle(run_id)
-    except MusterError:
-        return book.run(run_id)
-
-
 def _outline(run: RunRecord, totals: RunTotals) -> dict[str, Any]:
     """The row of the table, with what a script needs besides."""
     usage = run.token_usage or totals.token_usage
@@ -115,6 +109,7 @@ def _outline(run: RunRecord, totals: RunTotals) -> dict[str, Any]:
         "steps": totals.steps,
         **({} if usage is None else {"token_usage": usage.to_dict()}),
         **({} if cost is None else {"cost_usd": cost}),
+        **totals.left_out(),
     }
 
 
@@ -125,7 +120,8 @@ def _outline(run: RunRecord, totals: RunTotals) -> dict[str, Any]:
 def show(run_id: str, as_json: bool, journal: Path | None) -> None:
     """Show a run: its steps as a tree, with attempts, tools, usage, and why it failed."""
     with opened(journal) as book:
-        view = book.view(_settled(book, run_id).id, chunks=as_json)
+        run = book.settled(run_id)
+        view = replace(book.view(run.id, chunks=as_json), run=run)
     if as_json:
         _print_json(run_as_data(view))
     else:
@@ -141,9 +137,9 @@ def watch(run_id: str, journal: Path | None) -> int:
         run = book.run(run_id)
         lines, version = RunLines(run.id), None
         while True:
-            run = book.settle(run.id)
+            run = book.settled(run.id)
             if version != (version := book.version()) or run.status in ENDED:
-                view = book.view(run.id, chunks=False)
+                view = replace(book.view(run.id, chunks=False), run=run)
                 _print_lines(lines.news(view))
                 if view.run.status in ENDED:
                     _print_lines(lines.end(view))
@@ -235,21 +231,12 @@ def _where(run: RunRecord) -> str:
 @click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
 @journal_option
 def delete(run_ids: tuple[str, ...], journal: Path | None) -> None:
-    """Forget runs, with everything about them. What they spent no longer counts for budgets."""
+    """Forget runs, with everything about them; what they spent counts for budgets all the same."""
     with opened(journal) as book:
         chosen = dict.fromkeys(book.run(run_id).id for run_id in run_ids)
         for run_id in chosen:
-            book.delete(run_id)
-            _forget_artifacts(book.path.parent / "artifacts" / run_id)
+            forget_run(book, run_id)
             click.echo(f"deleted {run_id}")
-
-
-def _forget_artifacts(folder: Path) -> None:
-    """Remove what the run's steps left in the project. Raises `OSError` when it cannot be."""
-    import shutil
-
-    if folder.is_dir() and not folder.is_symlink():
-        shutil.rmtree(folder)
 
 
 # --- export -------------------------------------------------------------------------------------
@@ -289,10 +276,9 @@ def export(
     if step is not None and suite_file is None:
         raise UsageError("--step goes with --as-suite")
     with opened(journal) as book:
-        chosen = dict.fromkeys(book.settle(run_id).id for run_id in run_ids)
-        found = [book.run(run_id) for run_id in chosen]
+        found = list({run.id: run for run in map(book.settled, run_ids)}.values())
         tests = suite_cases(book, found, step) if suite_file is not None else []
-        data = {"runs": [run_as_data(book.view(run.id)) for run in found]}
+        data = {"runs": [run_as_data(replace(book.view(run.id), run=run)) for run in found]}
     if suite_file is not None:
         _write(suite_file, suite_text(tests, suite_file), force)
         count = "1 case" if len(tests) == 1 else f"{len(tests)} cases"

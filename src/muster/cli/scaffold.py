@@ -26,6 +26,7 @@ __all__ = (
     "package_of",
     "project_files",
     "simple_files",
+    "suite_package",
     "targets_entry",
     "write_files",
 )
@@ -106,7 +107,7 @@ class Scaffold(msgspec.Struct, frozen=True):
     """What a kind of thing is made of."""
 
     kind: str
-    """`provider`, `grader`, `tool` or `team`."""
+    """`provider`, `grader`, `queue`, `tool` or `team`."""
     code: str
     """The template of its code, and `test_…` of its tests."""
     place: str
@@ -121,7 +122,8 @@ class Scaffold(msgspec.Struct, frozen=True):
     @property
     def registration(self) -> str:
         """The line that makes it known in a project; a package has its entry point for that."""
-        register = {"provider": "register", "grader": "register_grader"}.get(self.kind)
+        calls = {"provider": "register", "grader": "register_grader", "queue": "register_queue"}
+        register = calls.get(self.kind)
         return f'\n\nmuster.{register}("sample-name", SampleName)\n' if register else "\0"
 
 
@@ -172,6 +174,31 @@ def package_of(scaffold: Scaffold, names: Names) -> dict[str, str]:
         files[f"{names.distribution}/tests/test_package.py"] = _template(
             "package", "test_package.py"
         )
+    return {place: names.fill(_replaced(text, said)) for place, text in files.items()}
+
+
+def suite_package(names: Names) -> dict[str, str]:
+    """The files of a package that offers a suite, and no code, to every project."""
+    home = names.distribution
+    package = f"{home}/src/muster_{names.module}"
+    said = {
+        "SAMPLE_WHAT": names.fill("The suite sample-name for Muster."),
+        "SAMPLE_VERSION": __version__,
+        "SAMPLE_GROUP": "suites",
+        "SAMPLE_USE": _template("suite", "use.md"),
+        "muster_sample_name:SampleName": "muster_sample_name",
+        ', "pydantic>=2.10,<3"': "",
+    }
+    files = {
+        f"{package}/__init__.py": _template("suite", "init.py"),
+        f"{package}/{names.name}.eval.yaml": _template("suite", "suite.eval.yaml"),
+        f"{home}/tests/test_suite.py": _template("suite", "test_suite.py"),
+        f"{home}/tests/test_package.py": _template("suite", "test_package.py"),
+        f"{home}/pyproject.toml": _template("package", "pyproject.toml"),
+        f"{home}/README.md": _template("package", "README.md"),
+        f"{home}/.github/workflows/test.yml": _template("package", "test.yml"),
+        f"{home}/.gitignore": _template("package", "gitignore"),
+    }
     return {place: names.fill(_replaced(text, said)) for place, text in files.items()}
 
 

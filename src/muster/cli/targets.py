@@ -17,7 +17,7 @@ from muster.config.project import find_project
 from muster.config.secrets import Masker, environment_secrets, masked_config, secret_values
 from muster.config.targets import TargetCatalog, load_catalog
 from muster.errors import MusterError, UsageError
-from muster.evals.summary import one_line
+from muster.plain import one_line
 from muster.provider import ProviderError, ProviderRequest
 from muster.providers import providers
 from muster.reports.terminal import format_money, format_table

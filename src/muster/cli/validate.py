@@ -15,8 +15,9 @@ from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.config.targets import load_catalog
 from muster.errors import MusterError, UsageError
-from muster.evals.plan import EvalOptions, prepare
-from muster.evals.suites.discovery import find_suites
+from muster.evals.plan import EvalOptions
+from muster.evals.planning import prepare
+from muster.evals.suites.packaged import suites_named
 from muster.providers import providers
 from muster.targets import TargetPool
 
@@ -70,8 +71,8 @@ def validate(
     told = _Told()
     with_others = {*manifests.values(), *scripts.values()}
     optional = [path for path in suites if not paths or Path(path) in with_others]
-    for path in _suite_files(suites, optional, here, told.problems):
-        _check_suite(path, targets_file, safe, told)
+    for named in _suite_files(suites, optional, here, told.problems):
+        _check_suite(named, targets_file, safe, told)
     for path in files:
         _check_targets_file(path, safe, told)
     for path in scripts:
@@ -133,8 +134,8 @@ def _scripts(paths: list[Path]) -> dict[Path, Path]:
     return found
 
 
-def _check_suite(path: Path, targets_file: Path | None, safe: bool, told: _Told) -> None:
-    options = EvalOptions(paths=(str(path),), targets_file=targets_file, safe=safe)
+def _check_suite(named: str, targets_file: Path | None, safe: bool, told: _Told) -> None:
+    options = EvalOptions(paths=(named,), targets_file=targets_file, safe=safe)
     try:
         plan = prepare(options)
     except MusterError as error:
@@ -144,7 +145,7 @@ def _check_suite(path: Path, targets_file: Path | None, safe: bool, told: _Told)
     _warn(plan.warnings, told.warnings)
     count = sum(suite.count for suite in plan.suites)
     cases = "case" if count == 1 else "cases"
-    click.echo(f"ok  {path}: {count} {cases} on {', '.join(plan.targets)}")
+    click.echo(f"ok  {named}: {count} {cases} on {', '.join(plan.targets)}")
 
 
 def _check_targets_file(path: Path, safe: bool, told: _Told) -> None:
@@ -160,20 +161,25 @@ def _check_targets_file(path: Path, safe: bool, told: _Told) -> None:
 
 def _suite_files(
     patterns: list[str], optional: list[str], here: Path, problems: list[str]
-) -> list[Path]:
-    """The suites that are named. Those of `patterns` that are `optional` may name none."""
+) -> list[str]:
+    """The suites that are named, by their paths, or as packages offer them. Those of `patterns`
+    that are `optional` may name none."""
     required = [path for path in patterns if path not in optional]
     refused = [path for path in patterns if path.startswith("!")]
-    found: set[Path] = set()
+    found: set[str] = set()
+
+    def add(arguments: list[str]) -> None:
+        found.update(suite.label or str(suite.path) for suite in suites_named(arguments, here))
+
     if len(required) > len(refused):
         try:
-            found |= set(find_suites(required, here))
+            add(required)
         except MusterError as error:
             problems.append(str(error))
     for path in optional:
         with suppress(MusterError):
-            found |= set(find_suites([path, *refused], here))
-    return sorted(found)
+            add([path, *refused])
+    return sorted(found, key=Path)
 
 
 def _own_targets(here: Path, explicit: Path | None) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ValidationError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-__all__ = ("FileModel", "field_names", "problems_at", "problems_of", "validate")
+__all__ = ("FileModel", "as_meant", "field_names", "problems_at", "problems_of", "validate")
 
 
 class FileModel(DescribedModel):
@@ -40,6 +41,35 @@ def validate(
         raise ConfigError(problems_of(error, model, document, location)) from None
 
 
+def as_meant(model: type[M], data: object) -> M | None:
+    """`data` with its unknown fields under the nearest known names, or left out, so that the rest
+    can be checked in the same round; `None` if anything else is wrong with it."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    if any(detail["type"] not in ("extra_forbidden", "missing") for detail in details):
+        return None
+    meant = deepcopy(data)
+    for detail in details:
+        if detail["type"] == "missing":
+            continue  # perhaps it is there, under a name that is written wrong
+        *way, name = detail["loc"]
+        holder: Any = meant
+        for step in way:
+            inside = _item(holder, step)
+            holder = holder if inside is _MISSING else inside
+        if not isinstance(holder, dict) or name not in holder:
+            return None
+        value = holder.pop(name)
+        if (near := _meant(detail["loc"], model)) is not None:
+            holder.setdefault(near, value)
+    try:
+        return model.model_validate(meant)
+    except ValidationError:
+        return None
+
+
 def problems_of(
     error: ValidationError,
     model: type[BaseModel],
@@ -59,7 +89,11 @@ def problems_at(
     """As `problems_of`, for data gathered from several places: `place_of` says for pydantic's
     location of a finding where to start from, and which steps are left to go."""
     places: dict[tuple[int, Location], tuple[Place, list[ErrorDetails]]] = {}
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    there = _there_under_another_name(details, model)
+    for detail in details:
+        if detail["type"] == "missing" and detail["loc"] in there:
+            continue  # it is told already what is wrong
         base, steps = place_of(detail["loc"])
         place = base.at(*_real_steps(steps, base, missing=detail["type"] == "missing"))
         places.setdefault((id(place.document), place.location), (place, []))[1].append(detail)
@@ -115,6 +149,23 @@ def _item(value: Any, step: str | int) -> Any:
     if isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value):
         return value[step]
     return _MISSING
+
+
+def _there_under_another_name(
+    details: list[ErrorDetails], model: type[BaseModel] | None
+) -> set[Location]:
+    """Fields that are not there because their names are written wrong."""
+    return {
+        (*loc[:-1], near)
+        for loc in (each["loc"] for each in details if each["type"] == "extra_forbidden")
+        if model is not None and (near := _meant(loc, model)) is not None
+    }
+
+
+def _meant(loc: Location, model: type[BaseModel]) -> str | None:
+    """The nearest name to that of an unknown field."""
+    known = sorted(_shown_names(_model_at(model, loc[:-1])))
+    return next(iter(nearest(str(loc[-1]), known)), None)
 
 
 def _unknown_field(detail: ErrorDetails, model: type[BaseModel] | None) -> str:

@@ -45,6 +45,7 @@ def set_baseline(run: ScoredRun, name: str, here: Path) -> Path:
         "suites": run.suites,
         "notes": run.notes,
         "early": run.early,
+        "judges": run.judges,
     }
     head = msgspec.json.encode(record)[:-1]
     # A result a line: a baseline that is committed has diffs that can be read.

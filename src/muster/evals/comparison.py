@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from muster.errors import UsageError
 from muster.evals.bootstrap import DRAWS, bootstrap_interval
+from muster.evals.comparison_notes import notes_of
 from muster.evals.paired import cluster_sums, holm, mcnemar, mean_difference, sign_flip
 from muster.evals.pairing import CaseKey, Pairs, Side, Tally, pair, shown_case
 from muster.evals.scored import first_words
@@ -275,7 +276,7 @@ def compare(a: Side, b: Side, settings: Settings = DEFAULTS) -> Comparison:
         error_results_b=pairs.errors_b,
         draws=settings.draws,
         seed=settings.seed,
-        notes=_notes(a, b, pairs),
+        notes=notes_of(a, b, pairs),
     )
 
 
@@ -332,6 +333,8 @@ def _binary(
         only_b += b.passed > a.passed
     if clustered:
         return only_a, only_b, None, "cases of one cluster are not independent"
+    if pairs.thresholds is not None:
+        return only_a, only_b, None, "the two sides do not pass from the same score"
     return only_a, only_b, mcnemar(only_a, only_b), None
 
 
@@ -425,21 +428,6 @@ def _changes(pairs: Pairs, a: Floats, b: Floats, differences: Floats, most: int)
 
 def _named(keys: Sequence[CaseKey]) -> list[CaseName]:
     return [CaseName(*key) for key in keys]
-
-
-def _notes(a: Side, b: Side, pairs: Pairs) -> list[str]:
-    early = (side.run.early[side.target] for side in (a, b) if side.target in side.run.early)
-    notes = list(dict.fromkeys((*early, *a.run.notes, *b.run.notes)))
-    if pairs.how:
-        notes.append(f"cases are paired {pairs.how}")
-    notes += [
-        f"{key} is not what it was: the two runs are of different versions of it"
-        for key in sorted(a.run.suites.keys() & b.run.suites.keys())
-        if a.run.suites[key] != b.run.suites[key]
-    ]
-    if pairs.n == 1:
-        notes.append("one case: there is no spread to tell an interval from")
-    return notes
 
 
 def describe_unpaired(comparison: Comparison, shown: int = 5) -> list[str]:

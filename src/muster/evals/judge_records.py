@@ -127,15 +127,18 @@ def find_record(root: Path, judge: JudgeId) -> dict[str, Any] | None:
 class _Judge(msgspec.Struct):
     verdicts: int = 0
     graders: dict[str, None] = msgspec.field(default_factory=dict)
+    judged: dict[str, None] = msgspec.field(default_factory=dict)
+    """The targets whose answers it judged."""
     votes: VoteTally = msgspec.field(default_factory=VoteTally)
     duels: int = 0
     consistent: int = 0
     drawn_to: Counter[str] = msgspec.field(default_factory=Counter)
     """Places that the order of two answers spoke for."""
 
-    def add(self, name: str, details: Mapping[str, Any]) -> None:
+    def add(self, name: str, target: str, details: Mapping[str, Any]) -> None:
         self.verdicts += 1
         self.graders[name] = None
+        self.judged[target] = None
         votes = [row for row in _rows(details, "judges") if "passed" in row]
         passes = sum(bool(row["passed"]) for row in votes)
         self.votes.add(passes, len(votes) - passes)
@@ -171,7 +174,7 @@ class JudgeTotals:
             judge = identity(details)
             if judge is None:
                 continue
-            self._judges.setdefault(judge, _Judge()).add(name, details)
+            self._judges.setdefault(judge, _Judge()).add(name, result.target, details)
 
     def to_list(self) -> list[dict[str, Any]]:
         """The published form: `judges` of `run.json`."""
@@ -184,6 +187,7 @@ class JudgeTotals:
                     "model": judge.model,
                     "prompt_hash": judge.prompt_hash,
                     "graders": list(known.graders),
+                    "judged": list(known.judged),
                     "verdicts": known.verdicts,
                     "pairs": known.pairs(),
                     "agreement": known.votes.to_dict() if known.votes.answers else None,

@@ -33,6 +33,7 @@ class Tally(msgspec.Struct, gc=False):
 
     suite: str
     cluster: str | None
+    threshold: float | None = None
     judged: int = 0
     errors: int = 0
     passed: int = 0
@@ -42,6 +43,11 @@ class Tally(msgspec.Struct, gc=False):
     cost: float = 0.0
     timed: int = 0
     duration: float = 0.0
+
+    @property
+    def is_graded(self) -> bool:
+        """It has a score that is neither 0 nor 1."""
+        return self.squares != self.score
 
     def add(self, result: Scored) -> None:
         """One more repeat."""
@@ -68,7 +74,7 @@ def tally(results: Iterable[Scored]) -> dict[CaseKey, Tally]:
         key = (result.suite_key, result.test_id, result.prompt)
         known = found.get(key)
         if known is None:
-            known = found[key] = Tally(result.suite, result.cluster)
+            known = found[key] = Tally(result.suite, result.cluster, result.threshold)
         known.add(result)
     return found
 
@@ -104,6 +110,18 @@ class Pairs(msgspec.Struct):
     def n(self) -> int:
         """Cases that can be compared."""
         return len(self.keys)
+
+    @property
+    def thresholds(self) -> tuple[float, float] | None:
+        """The scores from which the two sides pass, of the first case where these differ and that
+        makes a difference; `None` if there is no such case."""
+        for one, two in zip(self.a, self.b, strict=True):
+            low, high = one.threshold, two.threshold
+            if low is None or high is None or low == high:
+                continue
+            if one.is_graded or two.is_graded or not low or not high:
+                return low, high
+        return None
 
     @property
     def repeated(self) -> bool:

@@ -19,9 +19,11 @@ from muster.errors import UsageError
 from muster.evals.case import Case, Suite
 from muster.evals.conversation import make_request, shown_input
 from muster.evals.evaluation import masker_of
-from muster.evals.plan import EvalOptions, Plan, PlannedJob, prepare
+from muster.evals.plan import EvalOptions, Plan, PlannedJob
+from muster.evals.planning import prepare
 from muster.evals.recorded_run import CaseKey, Recorded, RecordedRun
 from muster.evals.results import ResultKey, masked_texts
+from muster.evals.suites.packaged import packaged_suites
 from muster.exchange import file_hash, files_of
 from muster.provider import (
     Message,
@@ -148,7 +150,10 @@ def _paths(run: RecordedRun) -> tuple[str, ...]:
                 f'{run.folder}: suite "{suite["name"]}" was made in memory; say by which file to '
                 "grade with --suite FILE"
             )
-        if not Path(path).exists():
+        label = str(suite.get("eval_path"))
+        if ":" in label and packaged_suites(label):
+            path = label
+        elif not Path(path).exists():
             raise UsageError(
                 f"{run.folder}: its suite {path} is not there any more; say by which file to grade "
                 "with --suite FILE"

@@ -7,12 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from muster.errors import UsageError
 from muster.evals.budget import sum_known
 from muster.evals.plan import EvalOptions, Plan
-from muster.evals.results import EXECUTION_ERROR, CaseResult, read_run, resume_results
+from muster.evals.results import (
+    EXECUTION_ERROR,
+    CaseResult,
+    read_results,
+    read_run,
+    resume_results,
+)
 from muster.evals.runner import Earlier
 from muster.evals.selection import Selection
 from muster.evals.summary import RunTotals
@@ -70,6 +77,7 @@ def take_over(folder: Path, plan: Plan, totals: RunTotals, record: dict[str, Any
     """
     before = read_run(folder)
     _check_same(before, plan, folder)
+    _check_settings(before, record, folder)
     needed = {(job.eval_path or job.suite.name): job.suite.dependencies for job in plan.jobs}
     watched = {job.suite_key for job in plan.jobs if job.stop_when is not None}
     answers_cost = record.get("graded_from") is None
@@ -121,6 +129,41 @@ def _check_same(before: Mapping[str, Any], plan: Plan, folder: Path) -> None:
                 f'{folder}: suite "{suite.name}" is not what it was when the run began; '
                 "results of both would be mixed. Start a new run instead."
             )
+
+
+_WHERE = frozenset(("api_base", "api_key", "base_url", "endpoint", "headers", "url"))
+"""Settings that say where and by which key a target is asked, not who answers."""
+
+
+def _check_settings(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Raises `UsageError` where a target that has results is not what it was."""
+    earlier = {entry["name"]: entry for entry in before.get("targets", ())}
+    changed = {
+        entry["name"]: names
+        for entry in now["targets"]
+        if (names := _changed(earlier[entry["name"]], entry))
+    }
+    if not changed:
+        return
+    for result in read_results(folder):
+        if result.target in changed and result.execution_status != EXECUTION_ERROR:
+            raise UsageError(
+                f'{folder}: target "{result.target}" is not what it was when the run began '
+                f"({', '.join(changed[result.target])}); results of both would be mixed. Start a "
+                "new run instead."
+            )
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The settings that differ, of those that make a difference to the answers."""
+    names = ["provider"] if then.get("provider") != now.get("provider") else []
+    one = then.get("config") or {}
+    two = msgspec.json.decode(msgspec.json.encode(now.get("config") or {}, enc_hook=str))
+    return names + [
+        name
+        for name in dict.fromkeys([*one, *two])
+        if name not in _WHERE and one.get(name) != two.get(name)
+    ]
 
 
 def _check_names(folder: Path, noun: str, before: Collection[str], now: Collection[str]) -> None:

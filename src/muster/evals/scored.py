@@ -41,6 +41,8 @@ class Scored(msgspec.Struct, omit_defaults=True, gc=False, kw_only=True):
     cost_usd: float | None = None
     duration_ms: float | None = None
     error_kind: str | None = None
+    threshold: float | None = None
+    """The score from which it passes, where that is known."""
 
     @property
     def suite_key(self) -> str:
@@ -72,6 +74,8 @@ class ScoredRun(msgspec.Struct, kw_only=True):
     """By suite key: the hash of the suite's files."""
     early: dict[str, str] = msgspec.field(default_factory=dict)
     """By target: what must be known of it, for it stopped early."""
+    judges: dict[str, dict[str, list[str]]] = msgspec.field(default_factory=dict)
+    """By target and grader: who judged, with the hash of what was asked."""
 
     @property
     def targets(self) -> list[str]:
@@ -234,11 +238,25 @@ def _add_record(run: ScoredRun, record: Any) -> None:
         ended = "is running, or was killed" if status == "running" else f"is {status}"
         run.notes.append(f"{run.name}: the run {ended}{left}")
     run.early = _stopped_early(run.name, record.get("stopping"))
+    run.judges = _judges_of(run.targets, record.get("judges"))
     suites = record.get("suites")
     for suite in suites if isinstance(suites, list) else ():
         if isinstance(suite, dict):
             key = suite.get("eval_path") or suite.get("name")
             run.suites[str(key)] = str(suite.get("content_hash"))
+
+
+def _judges_of(targets: Sequence[str], rows: Any) -> dict[str, dict[str, list[str]]]:
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows if isinstance(rows, list) else ():
+        if not isinstance(row, dict):
+            continue
+        model = f" ({row['model']})" if row.get("model") else ""
+        judge = f"{row.get('target')}{model} {row.get('prompt_hash')}"
+        for target in row.get("judged") or targets:
+            for grader in row.get("graders") or ():
+                found.setdefault(target, {}).setdefault(str(grader), []).append(judge)
+    return found
 
 
 def _stopped_early(name: str, stopping: Any) -> dict[str, str]:
@@ -267,6 +285,7 @@ def _baseline(path: Path, data: dict[str, Any]) -> ScoredRun:
         notes = msgspec.convert(data.get("notes") or [], list[str])
         suites = msgspec.convert(data.get("suites") or {}, dict[str, str])
         early = msgspec.convert(data.get("early") or {}, dict[str, str])
+        judges = msgspec.convert(data.get("judges") or {}, dict[str, dict[str, list[str]]])
     except KeyError:
         raise UsageError(f"{path}: not a baseline that can be read: it has no results") from None
     except msgspec.ValidationError as error:
@@ -280,6 +299,7 @@ def _baseline(path: Path, data: dict[str, Any]) -> ScoredRun:
         started_at=data.get("started_at"),
         suites=suites,
         early=early,
+        judges=judges,
     )
 
 

@@ -184,7 +184,11 @@ class Judge(msgspec.Struct):
     model: str | None
     prompt_hash: str
     graders: list[str]
+    judged: list[str]
+    """The targets whose answers it judged."""
     verdicts: int
+    pairs: dict[str, Any] | None
+    """What the order of two answers did, of a judge that compared such."""
     agreement: dict[str, Any] | None
     check: dict[str, Any] | None
 

@@ -153,6 +153,16 @@ def _notes(runs: Sequence[ScoredRun], target: str) -> list[str]:
     for run in runs:
         for key, content in run.suites.items():
             hashes.setdefault(key, set()).add(content)
+    judges: dict[str, set[str]] = {}
+    for run in runs:
+        for grader, named in run.judges.get(target, {}).items():
+            who = sorted({judge.rpartition(" ")[0] for judge in named})
+            judges.setdefault(grader, set()).add(" and ".join(who))
+    notes += [
+        f"{grader} was not judged by the same in all runs: {'; '.join(sorted(found))}"
+        for grader, found in judges.items()
+        if len(found) > 1
+    ]
     return notes + [
         f"{key} has changed in between" for key, found in hashes.items() if len(found) > 1
     ]

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from muster.broken_json import why_no_json
 from muster.provider import (
     BadProviderOutput,
     ProviderError,
@@ -341,7 +342,7 @@ class Conversation(LineProcess):
         try:
             return msgspec.json.decode(message.params or b"null", type=kind)
         except wire.WRONG as error:
-            reason = f"sent a `{message.method}` that is wrong: {_reason_of(error)}"
+            reason = f"sent a `{message.method}` that is wrong: {_reason_of(error, message.params)}"
         if message.id is not None:
             self.write(
                 wire.error_line(message.id, wire.WireError(wire.INVALID_PARAMS, reason[:500]))
@@ -382,11 +383,11 @@ class Conversation(LineProcess):
             return
         found = _ANSWER_HEAD.match(line) or _ANSWER_TAIL.search(line)
         if found is not None and (number := int(found[1])) in self._calls:
-            reason = f"answered with a line that cannot be read: {_reason_of(error)}"
+            reason = f"answered with a line that cannot be read: {why_no_json(error, line)}"
             self._settle(number, BadProviderOutput(self.told(reason)))
         elif b'"jsonrpc"' in line:
             self._break(
-                f"sent a message that cannot be read: {_reason_of(error)}: {line_text(line)}"
+                f"sent a message that cannot be read: {why_no_json(error, line)}: {line_text(line)}"
             )
         else:
             self._warn_of_line(line)
@@ -422,7 +423,7 @@ class Conversation(LineProcess):
             return msgspec.json.decode(data or b"null", type=kind)
         except wire.WRONG as error:
             raise BadProviderOutput(
-                self.told(f"sent what cannot be read as {what}: {_reason_of(error)}"),
+                self.told(f"sent what cannot be read as {what}: {_reason_of(error, data)}"),
                 retryable=False,
             ) from error
 
@@ -431,7 +432,7 @@ class Conversation(LineProcess):
         try:
             error = msgspec.json.decode(data or b"null", type=wire.WireError)
         except wire.WRONG as failure:
-            reason = f"{what}, with an error that cannot be read: {_reason_of(failure)}"
+            reason = f"{what}, with an error that cannot be read: {_reason_of(failure, data)}"
             return BadProviderOutput(self.told(reason), retryable=False)
         return wire.error_of(error, self.told(f"{what}: {error.message}"))
 
@@ -486,11 +487,8 @@ def _set_error(future: asyncio.Future[Any], error: ProviderError) -> None:
         future.set_exception(error)
 
 
-def _reason_of(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        wrong = error.object[error.start]
-        return f"it is not UTF-8 (byte 0x{wrong:02x})"
-    return str(error)
+def _reason_of(error: Exception, data: msgspec.Raw | None) -> str:
+    return why_no_json(error, bytes(data or b""))
 
 
 def line_text(line: bytes) -> str:

@@ -285,7 +285,9 @@ def _translated(error: Exception, url: str) -> Exception:
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
             reason = getattr(error, "certificate_error", error)
             found = ProviderUnavailable(
-                f"{where}: the certificate is not trusted: {reason}", retryable=False
+                f"{where}: the certificate is not trusted: {reason} (SSL_CERT_FILE names a file "
+                "of authorities that are)",
+                retryable=False,
             )
         case aiohttp.ClientConnectorDNSError():
             found = ProviderUnavailable(f"{where}: no such host")

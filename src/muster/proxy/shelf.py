@@ -91,7 +91,7 @@ class Shelf:
         if number >= len(found.places):
             if self._used_up == "error":
                 raise NotRecorded(
-                    f"{asked.method} {asked.path} with this body is recorded "
+                    f"{asked.method} {asked.path}{_with_body(asked)} is recorded "
                     f"{_times(len(found.places))}, and was asked once more "
                     "(--used-up says what to do then)"
                 )
@@ -110,7 +110,7 @@ class Shelf:
         """What is recorded that looks most like it, and how it differs."""
         if not self._found:
             return f"{asked.method} {asked.path} is not recorded: {self.path} is empty"
-        told = f"{asked.method} {asked.path} with this body is not recorded in {self.path}. "
+        told = f"{asked.method} {asked.path}{_with_body(asked)} is not recorded in {self.path}. "
         same = [key for key in self._found if key[:2] == (asked.method, asked.path)]
         if not same:
             names = {f"{method} {path}" for method, path, _ in self._found}
@@ -149,6 +149,10 @@ def differences(recorded: Any, asked: Asked) -> list[str]:
         for place in places
         if old.get(place, _MISSING) != new.get(place, _MISSING)
     ] or ["values beyond those that are compared"]
+
+
+def _with_body(asked: Asked) -> str:
+    return " with this body" if asked.body else ""
 
 
 _MISSING = object()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from muster.evals.summary import TargetTotals, one_line
+from muster.evals.target_totals import TargetTotals
+from muster.plain import one_line
 from muster.reports.judge_lines import bounds_text
 
 __all__ = ("class_lines",)

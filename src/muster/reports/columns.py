@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
+from muster.evals.reasons import reason_of
 from muster.evals.results import EXECUTION_ERROR, CaseResult
-from muster.evals.summary import reason_of
 from muster.reports.overview import Overview, input_text
 from muster.reports.run_files import ReportRun
 from muster.reports.tallies import named_scores

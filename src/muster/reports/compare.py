@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from muster.evals.comparison import Comparison, Gate, Measure, describe_unpaired, shown_p
 from muster.evals.stats import Estimate
-from muster.evals.summary import one_line
+from muster.plain import one_line
 from muster.reports.terminal import format_money, format_table
 
 __all__ = ("render_comparisons", "render_gate", "shown_interval")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from muster.evals.stats import Estimate
-from muster.evals.summary import TargetTotals
+from muster.evals.target_totals import TargetTotals
 from muster.reports.charts import cost_chart, interval_chart, spread_chart
 from muster.reports.class_lines import class_lines
 from muster.reports.judge_lines import judge_lines

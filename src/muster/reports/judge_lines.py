@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster.evals.case import DEFAULT_THRESHOLD
-from muster.evals.summary import one_line
+from muster.plain import one_line
 
 __all__ = (
     "bounds_text",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from muster.evals.summary import one_line
+from muster.plain import one_line
 from muster.reports.judge_lines import (
     judge_name,
     kappa_text,

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 from xml.sax.saxutils import escape, quoteattr
 
+from muster.evals.reasons import reason_of
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
-from muster.evals.summary import TargetTotals, one_line, reason_of
+from muster.evals.target_totals import TargetTotals
+from muster.plain import one_line
 from muster.reports.overview import Overview, labelled
 from muster.reports.views import TargetView
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from muster.evals.summary import TargetTotals
+from muster.evals.target_totals import TargetTotals
 from muster.reports.class_lines import class_lines
 from muster.reports.judge_lines import judge_lines
 from muster.reports.overview import Overview

@@ -12,8 +12,10 @@ import msgspec
 
 from muster import __version__
 from muster.config.project import find_project
+from muster.evals.reasons import reason_of
 from muster.evals.results import EXECUTION_ERROR, OK, CaseResult
-from muster.evals.summary import RunTotals, TargetTotals, reason_of
+from muster.evals.summary import RunTotals
+from muster.evals.target_totals import TargetTotals
 from muster.reports.run_files import NAMES_APART, ReportRun
 from muster.reports.views import Bad, GraderView, TargetView, bounds
 

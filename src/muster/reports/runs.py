@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from muster.evals.summary import one_line
+from muster.plain import harmless, one_line
 from muster.provider import TokenUsage
-from muster.reports.plain import harmless
 from muster.reports.terminal import format_money, format_table, format_tokens, tokens_text
 from muster.store.records import (
     FAILED,
@@ -51,9 +50,14 @@ def _row(run: RunRecord, totals: RunTotals) -> tuple[str, ...]:
         _local(run.started_at),
         format_duration(run.started_at, run.ended_at),
         str(totals.steps),
-        "–" if usage is None else format_tokens(usage.total),
-        format_money(cost),
+        "–" if usage is None else format_tokens(usage.total) + _more(totals.without_usage),
+        format_money(cost) + (_more(totals.without_cost) if cost else ""),
     )
+
+
+def _more(left_out: int) -> str:
+    """Behind a sum that not all is in."""
+    return "+" if left_out else ""
 
 
 def _local(moment: str) -> str:
@@ -107,8 +111,10 @@ def _head(view: RunView) -> str:
         "trigger": run.trigger,
         "parent": run.parent,
         "input": json.dumps(run.input, ensure_ascii=False) if run.input else None,
-        "tokens": None if usage is None else _tokens(usage),
-        "cost": None if cost is None else format_money(cost),
+        "tokens": None if usage is None else _tokens(usage, view.totals.without_usage),
+        "cost": None
+        if cost is None
+        else format_money(cost) + (_more(view.totals.without_cost) if cost else ""),
     }
     return "\n".join(f"{name:<8} {one_line(text)}" for name, text in rows.items() if text)
 
@@ -118,8 +124,8 @@ def _took(run: RunRecord) -> str:
     return f"for {duration} now" if run.ended_at is None else f"took {duration}"
 
 
-def _tokens(usage: TokenUsage) -> str:
-    return f"{usage.total} ({usage.input} in, {usage.output} out)"
+def _tokens(usage: TokenUsage, left_out: int) -> str:
+    return f"{usage.total}{_more(left_out)} ({usage.input} in, {usage.output} out)"
 
 
 class _Forest:
@@ -311,9 +317,7 @@ class RunLines:
         head = f"Team {run.status.capitalize()} in {_seconds(run.started_at, run.ended_at):.1f}s"
         if run.error:
             head += f" — {one_line(run.error)}"
-        tokens = tokens_text(
-            0 if usage is None else usage.total, sum(step.without_usage for step in view.steps)
-        )
+        tokens = tokens_text(0 if usage is None else usage.total, view.totals.without_usage)
         lines = ["", f"{head} — total: {tokens}"]
         return [*lines, "", "Output:", harmless(run.output)] if run.output else lines
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from muster.evals.stats import Estimate
 from muster.evals.stopping import StopReport
-from muster.evals.summary import TargetTotals, one_line
+from muster.evals.target_totals import TargetTotals
+from muster.plain import one_line
 
 __all__ = ("repeat_lines", "stopping_lines")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from muster.evals.summary import one_line
-from muster.reports.plain import harmless
+from muster.plain import harmless, one_line
 from muster.reports.terminal import format_money, tokens_text
 from muster.store.records import RunRecord
 from muster.teams.engine import RunOutcome

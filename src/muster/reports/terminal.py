@@ -7,7 +7,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from muster.evals.runner import Outcome
-from muster.evals.summary import RunTotals, SuiteTotals, TargetTotals, one_line
+from muster.evals.summary import RunTotals, SuiteTotals
+from muster.evals.target_totals import TargetTotals
+from muster.plain import one_line
 from muster.reports.class_lines import class_lines
 from muster.reports.judge_lines import judge_lines
 from muster.reports.sampling import repeat_lines, stopping_lines

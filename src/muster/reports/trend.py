@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from muster.evals.sizing import Sizing
-from muster.evals.summary import one_line
 from muster.evals.trend import Trend
+from muster.plain import one_line
 from muster.reports.compare import shown_interval
 from muster.reports.terminal import format_table
 

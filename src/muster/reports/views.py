@@ -10,7 +10,7 @@ import msgspec
 from muster.evals.budget import sum_known
 from muster.evals.results import CaseResult
 from muster.evals.stats import Estimate
-from muster.evals.summary import TargetTotals
+from muster.evals.target_totals import TargetTotals
 from muster.reports.run_files import ReportRun
 from muster.reports.tallies import BINS, Cluster, Tally, bin_of, cluster_of, named_scores
 

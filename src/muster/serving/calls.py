@@ -99,6 +99,18 @@ class RunningCall:
         Raises:
             ProviderError: the target could not answer.
         """
+        item = await self.next_within(None)
+        assert item is not None
+        return item
+
+    async def next_within(
+        self, seconds: float | None
+    ) -> str | list[ToolCall] | ProviderResponse | None:
+        """As `next`; `None` when nothing happens for so many seconds.
+
+        Raises:
+            ProviderError: the target could not answer.
+        """
         while True:
             if self._pieces:
                 text, self._pieces = "".join(self._pieces), []
@@ -115,7 +127,8 @@ class RunningCall:
                     return calls
                 continue
             self._wake = self._loop.create_future()
-            await self._wake
+            if not await _within(seconds, self._wake):
+                return None
 
     def give(self, results: Mapping[str, str]) -> None:
         """The results of tools; ids that are not waited for are left alone."""
@@ -273,6 +286,16 @@ class Suspended:
             timer.cancel()
         for number in [number for number, kept in self._calls.items() if kept is call]:
             del self._calls[number]
+
+
+async def _within(seconds: float | None, future: asyncio.Future[None]) -> bool:
+    """Wait for `future`; false when it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            await future
+    except TimeoutError:
+        return False
+    return True
 
 
 def _less(count: int | None, told: int | None) -> int | None:

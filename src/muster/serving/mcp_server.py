@@ -28,11 +28,15 @@ from muster.serving.pipes import LineTooLong, Pipes
 from muster.serving.refusal import Refusal
 from muster.serving.served import Served, ServedTargets, tool_names
 from muster.serving.stdio import first_of
+from muster.store.rows import whole
 
 __all__ = ("mcp_http_face", "serve_stdio")
 
 PATH = "/mcp"
 MAX_SESSIONS = 1000
+SIGN_OF_LIFE_SECONDS = 10.0
+"""After so long a silence a client that asks for progress is told that its call is under way, so
+that it does not give up a target that waits for its turn. Clients wait for 30 or 60 s."""
 
 SCHEMA = {
     "type": "object",
@@ -127,16 +131,19 @@ class McpTools:
         )
         wants_progress = bool(context.meta and context.meta.get("progress_token") is not None)
         call = RunningCall(served.provider, request, target=served.name, stream=wants_progress)
-        said = 0
+        progress = 0.0
         try:
             while True:
-                item = await call.next()
-                if isinstance(item, str):
-                    said += len(item)
-                    await context.session.report_progress(float(said), message=item)
+                item = await call.next_within(SIGN_OF_LIFE_SECONDS if wants_progress else None)
+                if item is None:
+                    progress += 1  # it has to grow
+                    await context.session.report_progress(progress)
+                elif isinstance(item, str):
+                    progress += len(item)
+                    await context.session.report_progress(progress, message=whole(item))
                 elif not isinstance(item, list):
                     return types.CallToolResult(
-                        content=[types.TextContent(type="text", text=item.text)]
+                        content=[types.TextContent(type="text", text=whole(item.text))]
                     )
         except ProviderError as error:
             return _failed(f"{error.kind}: {self._targets.said(error)}")

@@ -45,6 +45,9 @@ __all__ = ("OpenAIApi", "openai_face")
 
 FINISH_REASONS = frozenset({"stop", "length", "content_filter"})
 TOOL_SECONDS = 300.0
+KEEP_ALIVE_SECONDS = 15.0
+"""After so long a silence amid a stream a comment is sent: proxies close what is idle for 60 s."""
+KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class OpenAIApi:
@@ -197,7 +200,10 @@ class OpenAIApi:
         head = chunks.role()
         try:
             while True:
-                item = await call.next()
+                item = await call.next_within(KEEP_ALIVE_SECONDS if stream.begun else None)
+                if item is None:
+                    await stream.send(KEEP_ALIVE)
+                    continue
                 if isinstance(item, str):
                     said.append(item)
                     head += chunks.text(item)

@@ -130,6 +130,8 @@ class _Reader:
         if isinstance(content, list):
             content = self._content(content)
         if role == "user":
+            if given.content is None:
+                raise Refusal(400, "a user message needs `content`", param="messages")
             return Message(role, content, name=given.name)
         if role == "assistant":
             return Message(role, content, name=given.name, tool_calls=_calls(given))

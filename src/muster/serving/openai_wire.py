@@ -16,8 +16,10 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from muster.broken_json import why_no_json
 from muster.provider import TokenUsage, ToolCall
 from muster.serving.refusal import Refusal
+from muster.store.rows import whole
 
 __all__ = (
     "ChatRequest",
@@ -133,6 +135,7 @@ class ChatRequest(Struct):
     n: int | None = None
     stop: Any = None
     logprobs: bool | None = None
+    top_logprobs: int | None = None
     functions: Any = None
     modalities: list[str] | None = None
     # Taken note of, and told as ignored:
@@ -180,7 +183,7 @@ def read_request(body: bytes) -> ChatRequest:
     except msgspec.ValidationError as error:
         raise Refusal(400, f"the body is not a chat completion request: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal(400, f"the body is not JSON: {error}"[:300]) from None
+        raise Refusal(400, f"the body is not JSON: {why_no_json(error, body)}"[:300]) from None
     _check(request)
     return request
 
@@ -190,7 +193,7 @@ def _check(request: ChatRequest) -> None:
     choice = request.tool_choice
     if request.n not in (None, 1):
         raise _unsupported("n", "one answer is given: leave `n` out")
-    if request.logprobs:
+    if request.logprobs or request.top_logprobs:
         raise _unsupported("logprobs", "no log probabilities are known")
     if request.stop:
         raise _unsupported("stop", "stop sequences cannot be passed on to a target")
@@ -302,7 +305,7 @@ def completion(
     usage: Usage | None,
 ) -> bytes:
     """The JSON of a whole answer."""
-    said = Said(text, [_asked(call) for call in calls] if calls else UNSET)
+    said = Said(whole(text) if text else text, [_asked(call) for call in calls] if calls else UNSET)
     return _encode(
         Completion(new_id(), int(time.time()), model, [Choice(said, finish_reason)], usage)
     )
@@ -326,7 +329,7 @@ class Chunks:
 
     def text(self, text: str) -> bytes:
         """A piece of text."""
-        return self._delta(b'{"content":%s}' % _encode(text))
+        return self._delta(b'{"content":%s}' % _encode(whole(text)))
 
     def calls(self, calls: Sequence[ToolCall]) -> bytes:
         """Calls that the client is to make, each whole."""

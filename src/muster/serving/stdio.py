@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 import muster
+from muster.broken_json import why_no_json
 from muster.capabilities import Capabilities
 from muster.provider import (
     FilePart,
@@ -56,6 +57,7 @@ from muster.providers.stdio_messages import (
 )
 from muster.serving.pipes import LineTooLong, Pipes
 from muster.serving.served import Served, ServedTargets
+from muster.store.rows import whole, whole_values
 from muster.tasks import stop_tasks
 
 __all__ = ("StdioSession", "first_of", "serve_stdio")
@@ -131,7 +133,8 @@ class StdioSession:
             self._send(error_line(None, WireError(INVALID_REQUEST, told)))
             return
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self._send(error_line(None, WireError(PARSE_ERROR, f"not JSON: {error}"[:300])))
+            told = f"not JSON: {why_no_json(error, line)}"[:300]
+            self._send(error_line(None, WireError(PARSE_ERROR, told)))
             return
         if message.method is None:
             self._take_answer(message)
@@ -266,7 +269,7 @@ class StdioSession:
         try:
             return decoder.decode(message.params)
         except msgspec.DecodeError as error:
-            told = f"{message.method}: {error}"
+            told = f"{message.method}: {why_no_json(error, bytes(message.params))}"
             self._send(error_line(message.id, WireError(INVALID_PARAMS, told)))
             return None
 
@@ -306,7 +309,7 @@ class StdioSession:
 
     def _chunk(self, number: int, text: str) -> None:
         if number in self._calls:
-            self._send(notification_line("chunk", Chunk(number, text)))
+            self._send(notification_line("chunk", Chunk(number, whole(text))))
 
     def _tool_of(self, number: int) -> Callable[[str, Mapping[str, Any]], Awaitable[str]]:
         async def call_tool(name: str, arguments: Mapping[str, Any]) -> str:
@@ -434,8 +437,8 @@ def _answer(response: ProviderResponse) -> Answer:
     output = response.output
     plain = len(output) == 1 and _is_plain(output[0])
     return Answer(
-        text=response.text if plain else None,
-        output=None if plain else [message.to_dict() for message in output],
+        text=whole(response.text) if plain else None,
+        output=None if plain else [whole_values(message.to_dict()) for message in output],
         token_usage=_usage(response.token_usage),
         cost_usd=response.cost_usd,
         duration_ms=response.duration_ms,

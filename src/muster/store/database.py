@@ -87,18 +87,29 @@ CREATE UNIQUE INDEX approvals_of_run ON approvals (run_id, step, ifnull(item, -1
 _SECOND = "ALTER TABLE calls ADD COLUMN arguments_hash TEXT;"
 
 _THIRD = """
+CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL;
 CREATE TABLE spending (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   at TEXT NOT NULL,
   agent TEXT, teams TEXT NOT NULL, asked_by TEXT NOT NULL,
   tokens INTEGER NOT NULL, cost_usd REAL NOT NULL
 );
+WITH RECURSIVE around (run_id, teams, asked_by) AS (
+  SELECT id, team, '' FROM runs WHERE parent IS NULL OR parent NOT IN (SELECT id FROM runs)
+  UNION ALL
+  SELECT r.id, a.teams || char(10) || r.team, a.asked_by FROM runs r JOIN around a
+    ON r.parent = a.run_id AND r.id NOT IN (SELECT run_id FROM events WHERE kind = 'asked')
+  UNION ALL
+  SELECT r.id, r.team, ltrim(a.asked_by || char(10) || a.teams, char(10)) FROM runs r JOIN around a
+    ON r.parent = a.run_id AND r.id IN (SELECT run_id FROM events WHERE kind = 'asked')
+)
 INSERT INTO spending (at, agent, teams, asked_by, tokens, cost_usd)
-  SELECT s.ended_at, s.agent, r.team, '',
+  SELECT s.ended_at, s.agent, a.teams, a.asked_by,
     ifnull(s.input_tokens, 0) + ifnull(s.output_tokens, 0), ifnull(s.cost_usd, 0)
-  FROM steps s JOIN runs r ON r.id = s.run_id
+  FROM steps s JOIN around a ON a.run_id = s.run_id
   WHERE s.ended_at IS NOT NULL AND (s.input_tokens IS NOT NULL OR s.cost_usd IS NOT NULL)
   ORDER BY s.ended_at;
+DROP INDEX steps_by_end;
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST, _SECOND, _THIRD)
@@ -220,7 +231,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise MusterError(_explained(self.path, error)) from error
+            raise MusterError(_explained(self.path, error, self.holds)) from error
         except OSError as error:
             raise MusterError(f"{self.path}: cannot be opened: {error.strerror}") from error
 
@@ -231,24 +242,27 @@ def _make_private(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-_EXPLAIN: tuple[tuple[str, Callable[[Path], str]], ...] = (
-    ("not a database", lambda _: "not a journal of runs; move it away, and a new one is begun"),
+_EXPLAIN: tuple[tuple[str, Callable[[Path, str], str]], ...] = (
+    (
+        "not a database",
+        lambda _, holds: f"not a {holds}; move it away, and a new one is begun",
+    ),
     (
         "malformed",
-        lambda path: (
-            f"the journal is damaged; save what `sqlite3 {path} .recover` finds, "
+        lambda path, holds: (
+            f"the {holds.split()[0]} is damaged; save what `sqlite3 {path} .recover` finds, "
             "then move it away, and a new one is begun"
         ),
     ),
-    ("locked", lambda _: f"another process has held it for {BUSY_SECONDS:g} s"),
-    ("full", lambda _: "cannot be written: no space left on the disk"),
-    ("readonly", lambda _: "cannot be written: it may only be read"),
+    ("locked", lambda *_: f"another process has held it for {BUSY_SECONDS:g} s"),
+    ("full", lambda *_: "cannot be written: no space left on the disk"),
+    ("readonly", lambda *_: "cannot be written: it may only be read"),
 )
 
 
-def _explained(path: Path, error: sqlite3.Error) -> str:
+def _explained(path: Path, error: sqlite3.Error, holds: str) -> str:
     told = str(error)
     for sign, explain in _EXPLAIN:
         if sign in told:
-            return f"{path}: {explain(path)}"
+            return f"{path}: {explain(path, holds)}"
     return f"{path}: {told}"

@@ -34,6 +34,7 @@ def run_as_data(view: RunView) -> dict[str, Any]:
         data["token_usage"] = view.token_usage.to_dict()
     if view.cost_usd is not None:
         data["cost_usd"] = view.cost_usd
+    data |= view.totals.left_out()
     return {
         **data,
         "steps": steps,

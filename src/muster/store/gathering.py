@@ -52,6 +52,11 @@ class GatheringDatabase(Database):
         """Whether gathered writes were lost."""
         return self._loss is not None
 
+    def forget_loss(self) -> None:
+        """Nothing goes on any more that the lost writes belonged to: take new ones."""
+        with self._lock:
+            self._loss, self._loss_is_told = None, False
+
     def gather(self, statement: str, values: Sequence[Any]) -> None:
         """One statement that changes something: written at the end of this turn of the event
         loop; where none runs, at once.

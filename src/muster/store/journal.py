@@ -20,9 +20,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from muster.config.project import find_project
 from muster.config.secrets import Masker
-from muster.errors import UsageError
+from muster.errors import MusterError, UsageError
 from muster.provider import TokenUsage
 from muster.store.gathering import GatheringDatabase
 from muster.store.processes import identity, state_of
@@ -106,6 +108,10 @@ class Journal(JournalReader):
         """Whether something could not be written: a run that goes on here fails."""
         return self._gathering.has_lost
 
+    def forget_loss(self) -> None:
+        """No run goes on here that has lost something: those that begin now may write again."""
+        self._gathering.forget_loss()
+
     # --- writing: runs --------------------------------------------------------------------------
 
     def begin_run(self, run: RunRecord) -> None:
@@ -156,17 +162,28 @@ class Journal(JournalReader):
                 self.end_abandoned(run.id)
         return self.run(run.id)
 
+    def settled(self, run_id: str) -> RunRecord:
+        """As `settle`, for those who only look: where it cannot be noted (the disk is full), it is
+        told all the same."""
+        try:
+            return self.settle(run_id)
+        except MusterError:
+            run = self.run(run_id)
+            return replace(run, **self._abandonment(run_id)) if _abandoned(run) else run
+
     def end_abandoned(self, run_id: str) -> None:
         """Nothing works on this run any more, and it has not said how it ended."""
-        cancelled = self.cancel_requested(run_id)
         self._close_open(run_id)
-        self.update_run(
-            run_id,
-            status=CANCELLED if cancelled else INTERRUPTED,
-            reason="Cancelled" if cancelled else "Interrupted",
-            error="its process ended without a word",
-            ended_at=now(),
-        )
+        self.update_run(run_id, **self._abandonment(run_id))
+
+    def _abandonment(self, run_id: str) -> dict[str, Any]:
+        cancelled = self.cancel_requested(run_id)
+        return {
+            "status": CANCELLED if cancelled else INTERRUPTED,
+            "reason": "Cancelled" if cancelled else "Interrupted",
+            "error": "its process ended without a word",
+            "ended_at": now(),
+        }
 
     def request_cancel(self, run_id: str) -> None:
         """Ask the run to stop; see `muster.store.waiting.wait_for_cancel`."""

@@ -14,6 +14,7 @@ from muster.errors import UsageError, nearest
 from muster.store.database import Database
 from muster.store.records import (
     CHUNK,
+    SUCCEEDED,
     ApprovalRecord,
     CallRecord,
     EventRecord,
@@ -39,6 +40,13 @@ __all__ = ("LATEST", "ONE_APPROVAL", "JournalReader")
 LATEST = "latest"
 
 ONE_APPROVAL = "run_id = ? AND step = ? AND item IS ?"
+# What was asked of a team behind a target is told in the row of the step that asked.
+_FAMILY = (
+    "WITH RECURSIVE family (id) AS (SELECT ?1 UNION "
+    "SELECT r.id FROM runs r JOIN family ON r.parent = family.id WHERE NOT EXISTS "
+    "(SELECT 1 FROM events WHERE run_id = r.id AND kind = 'asked'))"
+)
+_ANSWERED = f"status = '{SUCCEEDED}' AND target IS NOT NULL"
 _USAGE_SUMS = "sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(reasoning_tokens)"
 
 
@@ -180,15 +188,24 @@ class JournalReader:
         return [approval_of(row) for row in rows]
 
     def totals(self, run_ids: Iterable[str]) -> dict[str, RunTotals]:
-        """What the steps of these runs add up to, also while they go on."""
+        """What the steps of these runs add up to, also while they go on: their own number, and the
+        tokens and money of those of the teams within them, too."""
         found = {}
         for run_id in run_ids:
             (row,) = self._db.query(
-                f"SELECT count(DISTINCT name), sum(cost_usd), {_USAGE_SUMS} FROM steps "
-                "WHERE run_id = ?",
+                f"{_FAMILY} SELECT count(DISTINCT CASE WHEN run_id = ?1 THEN name END), "
+                f"sum(cost_usd), total({_ANSWERED} AND input_tokens IS NULL), "
+                f"total({_ANSWERED} AND cost_usd IS NULL), {_USAGE_SUMS} "
+                "FROM steps WHERE run_id IN family",
                 (run_id,),
             )
-            found[run_id] = RunTotals(steps=row[0], cost_usd=row[1], token_usage=usage_of(row[2:]))
+            found[run_id] = RunTotals(
+                steps=row[0],
+                cost_usd=row[1],
+                without_usage=int(row[2]),
+                without_cost=int(row[3]),
+                token_usage=usage_of(row[4:]),
+            )
         return found
 
     def teams_around(self, run_id: str) -> tuple[str, ...]:

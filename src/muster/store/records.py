@@ -256,6 +256,18 @@ class RunTotals(Struct, frozen=True, kw_only=True):
     """Different steps that have begun."""
     token_usage: TokenUsage | None = None
     cost_usd: float | None = None
+    without_usage: int = 0
+    """Answers that did not tell what they took, and are not in the sum of tokens."""
+    without_cost: int = 0
+    """Answers whose cost is not known, and not in the sum of money."""
+
+    def left_out(self) -> dict[str, int]:
+        """For JSON: how many answers are not in the sums; empty if all are."""
+        counts = {
+            "calls_without_usage": self.without_usage,
+            "calls_without_cost": self.without_cost,
+        }
+        return {name: count for name, count in counts.items() if count}
 
 
 class RunView(Struct, frozen=True, kw_only=True):

@@ -122,6 +122,11 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
+def whole_values(value: Any) -> Any:
+    """`value` with every text in it made `whole`."""
+    return _each_text(value, whole)
+
+
 def whole(text: str) -> str:
     """`text` without halves of surrogate pairs, which JSON can name and UTF-8 cannot."""
     if text.isascii():

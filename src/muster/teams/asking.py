@@ -12,6 +12,7 @@ from typing import Any
 
 from muster.errors import MusterError
 from muster.evals.budget import MoneyBudget
+from muster.evals.unpriced import lacks_cost
 from muster.importing import describe_failure
 from muster.provider import (
     Limits,
@@ -153,13 +154,14 @@ async def _counted(
     usage: TokenUsage | None = None
     cost: float | None = None
     unknown = turns.prompt  # all that is known of a call that is cut off
-    answered = False
+    answered, priced = False, False
     try:
         await context.journal.flushed()
         response = await question.member.provider.invoke(request)
         usage, cost = response.token_usage, response.cost_usd
         unknown += TokenBudget.estimate(response.text)
         answered = True
+        priced = cost is not None and not lacks_cost(response.output)
         return response
     except ProviderError as error:
         usage, cost, unknown = error.token_usage, error.cost_usd, 0
@@ -176,7 +178,7 @@ async def _counted(
             usage,
             cost,
             untold=int(answered and usage is None),
-            unpriced=int(answered and cost is None),
+            unpriced=int(answered and not priced),
         )
 
 

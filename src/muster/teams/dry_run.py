@@ -8,6 +8,7 @@ from typing import Any
 
 from muster.pricing import cost_of
 from muster.provider import TokenUsage
+from muster.teams.answer_checks import judge_prompt
 from muster.teams.budget import TokenBudget
 from muster.teams.definition import Agent, Step, Team
 from muster.teams.prompt import step_prompt, system_prompt, task_prompt
@@ -74,9 +75,26 @@ def _asked(team: Team, step: Step, prompt: str | None) -> list[_Asked]:
                 agent.limits.max_tokens_per_call if agent is not None else None,
             )
         )
+    if step.validation is not None and step.validation.semantic is not None:
+        asked.append(_judge(team, step, step.validation.semantic, times))
     if team.routing is not None and team.routing.strategy == "llm":
         asked.append(_Asked(team.routing.model, times, TokenBudget.estimate(prompt), None))
     return asked
+
+
+def _judge(team: Team, step: Step, criterion: str, times: int) -> _Asked:
+    """Who is asked about each answer of the step."""
+    named = step.validation.judge if step.validation is not None else None
+    role = team.roles.get(named or step.role or "")
+    agent = role.agent if role is not None else None
+    return _Asked(
+        agent.model if agent is not None else None,
+        times,
+        TokenBudget.estimate(
+            judge_prompt(criterion, ""), agent.system_prompt if agent is not None else ""
+        ),
+        agent.limits.max_tokens_per_call if agent is not None else None,
+    )
 
 
 def _estimate(asked: Sequence[_Asked]) -> str:
@@ -89,9 +107,9 @@ def _estimate(asked: Sequence[_Asked]) -> str:
     unknown = sorted({each.model for each in asked if each.model and _is_unpriced(each.model)})
     free = f" The price of {', '.join(unknown)} is not known." if unknown else ""
     return (
-        f"At most {calls} {'call' if calls == 1 else 'calls'}, tools, retries and items not "
-        f"counted: about {prompts:,} tokens of what is known of the prompts{reading}, and up to "
-        f"{answers:,} tokens{longest} of answers{writing}.{free} Nobody was asked."
+        f"At most {calls} {'call' if calls == 1 else 'calls'}, tools, retries, items and judges of "
+        f"suites not counted: about {prompts:,} tokens of what is known of the prompts{reading}, "
+        f"and up to {answers:,} tokens{longest} of answers{writing}.{free} Nobody was asked."
     )
 
 

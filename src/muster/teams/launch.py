@@ -23,7 +23,7 @@ from muster.store.journal import Journal, journal_path
 from muster.store.records import CANCELLED, FAILED, INTERRUPTED, RunRecord
 from muster.store.waiting import wait_for_cancel
 from muster.targets import Overrides, TargetPool
-from muster.tasks import stop_tasks
+from muster.tasks import look_at, stop_tasks
 from muster.teams.artifacts import artifacts_of
 from muster.teams.budget import TokenBudget
 from muster.teams.cast import Cast, CastOptions
@@ -397,7 +397,7 @@ async def carry_out(
     status = {"Cancelled": CANCELLED, "Interrupted": INTERRUPTED}.get(outcome.reason)
     if status is None:
         end_run(context.journal, context.run_id, outcome)
-        forget_old_runs(context.journal, team)
+        forget_old_runs(context.journal, team, but=context.run_id)
     else:
         mark_ended(context.journal, context.run_id, status, outcome.reason, outcome.error)
     return outcome
@@ -413,10 +413,12 @@ async def _watched(
     run = TeamRun(team, inputs, context)
     running = asyncio.ensure_future(run.run())
     cancel = asyncio.ensure_future(wait_for_cancel(context.journal, context.run_id))
+    cancel.add_done_callback(look_at)
     try:
         await asyncio.wait((running, cancel), return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             return running.result()
+        cancel.result()  # nobody's wish, where the journal cannot be read any more
         await stop_tasks((running,))
         return run.cut_off(*_CANCELLED)
     except asyncio.CancelledError:

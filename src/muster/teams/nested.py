@@ -12,7 +12,7 @@ from muster.errors import MusterError
 from muster.evals.budget import MoneyBudget
 from muster.store.records import CANCELLED, FAILED, INTERRUPTED, SUCCEEDED
 from muster.store.waiting import wait_for_cancel
-from muster.tasks import stop_tasks
+from muster.tasks import look_at, stop_tasks
 from muster.teams.budget import Budgets, TokenBudget
 from muster.teams.context import NESTED, Earlier, RunContext, Unit
 from muster.teams.definition import Team
@@ -94,9 +94,10 @@ async def _unless_cancelled(run: TeamRun, context: RunContext) -> RunOutcome | N
     """How the run ended; `None`: somebody wanted it to stop, and not those around it."""
     running = asyncio.ensure_future(run.run())
     cancel = asyncio.ensure_future(wait_for_cancel(context.journal, context.run_id))
+    cancel.add_done_callback(look_at)
     try:
         await asyncio.wait((running, cancel), return_when=asyncio.FIRST_COMPLETED)
-        return running.result() if running.done() else None
+        return running.result() if running.done() else cancel.result()
     finally:
         await stop_tasks((running, cancel))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from muster.store.forgetting import forget_run
 from muster.store.journal import Journal
 from muster.store.records import FAILED, SUCCEEDED, RunRecord, new_run_id, now
 from muster.teams.definition import Team
@@ -70,9 +72,13 @@ def mark_ended(journal: Journal, run_id: str, status: str, reason: str, error: s
     )
 
 
-def forget_old_runs(journal: Journal, team: Team) -> None:
-    """Delete runs of the team beyond as many as it keeps."""
+def forget_old_runs(journal: Journal, team: Team, *, but: str) -> None:
+    """Delete runs of the team beyond as many as it keeps, with their artifacts; `but` one, which
+    has just ended and is still looked at."""
     for status, kept in ((SUCCEEDED, team.keep_succeeded), (FAILED, team.keep_failed)):
         if kept is not None:
             for run in journal.runs(team=team.name, status=status, children=False)[kept:]:
-                journal.delete(run.id)
+                if run.id == but:
+                    continue
+                with suppress(OSError):  # a file that cannot be removed is no failure of a run
+                    forget_run(journal, run.id)

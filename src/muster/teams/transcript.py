@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from muster.evals.unpriced import CALLS_WITHOUT_COST
 from muster.provider import Message, ToolCall
 from muster.store.journal import Journal
 from muster.store.records import SUCCEEDED, CallRecord, StepRecord
@@ -32,7 +33,8 @@ def transcript(
     them, then the answer.
 
     A message has its step's tool calls, tokens and time; its metadata say who it was, how often
-    it was asked, and what that cost. Nothing counts twice: the sums are those of the run.
+    it was asked, and what that cost. Nothing counts twice: the sums are those of the run. How many
+    calls are in no sum, for they did not tell, stands beside the answer.
     """
     rows: dict[str, list[StepRecord]] = defaultdict(list)
     calls: dict[int, list[CallRecord]] = defaultdict(list)
@@ -40,7 +42,9 @@ def transcript(
     states = {state.name: state for state in outcome.steps}
     names = [*states, *(name for name in rows if name not in states)]
     said = [_message(name, states.get(name), rows[name], calls, mask) for name in names]
-    return (*said, Message("assistant", mask(outcome.output)))
+    left_out = {"calls_without_usage": outcome.untold, CALLS_WITHOUT_COST: outcome.unpriced}
+    metadata = {name: count for name, count in left_out.items() if count}
+    return (*said, Message("assistant", mask(outcome.output), metadata=metadata or None))
 
 
 def _read(

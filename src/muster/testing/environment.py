@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 from types import TracebackType
 
-from muster.testing.dialects import Shape
+from muster.testing.dialects import Dialect, Shape, dialect_of
 from muster.testing.script import Answer, Call, Reply, Script
 from muster.testing.server import Server
 
@@ -24,15 +24,22 @@ __all__ = ("Environment",)
 class Environment:
     """One server, with one script, for one rule."""
 
-    def __init__(self, *, shape: Shape | None = None, read_timeout: float | None = None) -> None:
-        """`shape` is where plain answers hold their values."""
+    def __init__(
+        self,
+        *,
+        shape: Shape | None = None,
+        dialect: Dialect | None = None,
+        read_timeout: float | None = None,
+    ) -> None:
+        """`shape` is where plain answers hold their values; `dialect` is spoken at every path."""
         self.key = f"sk-environment-{secrets.token_hex(12)}"
         """For the provider to call with; it must show up nowhere else."""
         self.read_timeout = read_timeout
         """Seconds without a byte after which the provider should give up, when it can be told; or
         `None`, for its own default."""
         self.script: Script = lambda call: Reply("ready")
-        self._server = Server(self._answer, shape or Shape())
+        plain = shape or Shape()
+        self._server = Server(self._answer, lambda path: dialect or dialect_of(path, plain))
         self.url = f"http://127.0.0.1:{self._server.port}"
         """`http://127.0.0.1:PORT`, without a path."""
 
@@ -61,6 +68,11 @@ class Environment:
     def sent(self) -> int:
         """Bytes of endless answers that were taken."""
         return self._server.sent
+
+    @property
+    def trouble(self) -> Exception | None:
+        """The first failure of the dialect to read a call, or to write an answer."""
+        return self._server.trouble
 
     def refuse(self) -> None:
         """From now on nobody can connect."""

@@ -16,7 +16,9 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import SecretStr
 
 from muster.config.environment import load_environment
 from muster.config.project import find_project
@@ -32,7 +34,7 @@ from muster.providers.presets import preset_for
 from muster.registry import Registry
 from muster.target import ProviderFactory, ResolvedTarget, Secret
 from muster.targets import settings_for
-from muster.testing.dialects import Shape
+from muster.testing.dialects import Dialect, Shape
 from muster.testing.environment import Environment
 from muster.testing.guard import forbid_outside
 from muster.testing.subject import Subject
@@ -71,10 +73,12 @@ def target_named(
     *,
     targets_file: Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    dialect: Dialect | None = None,
 ) -> Pointed:
     """The target, or the provider, called `name`, pointed at the environment.
 
-    `settings` replace its own; `{url}` and `{key}` in them are the environment's.
+    `settings` replace its own; `{url}` and `{key}` in them are the environment's. `dialect` is what
+    its service speaks.
 
     Raises:
         MusterError: there is none, its settings are wrong, or it cannot be pointed.
@@ -98,7 +102,8 @@ def target_named(
     target = catalog.resolve(name)
     given = dict(settings or {})
     target = replace(target, config=_merged(target.config, given))
-    return _Pointing(target, catalog, registry, given).pointed()
+    pointed = _Pointing(target, catalog, registry, given).pointed()
+    return replace(pointed, subject=replace(pointed.subject, dialect=dialect))
 
 
 class _Pointing:
@@ -117,7 +122,9 @@ class _Pointing:
         self.given = given
         self.kind = target.provider if registry.is_builtin(target.provider) else ""
         model = settings_for(registry, target.provider)
-        self.fields = set(model.model_fields) if model is not None else set()
+        fields = model.model_fields if model is not None else {}
+        self.fields = set(fields)
+        self.secrets = [name for name, each in fields.items() if _is_secret(each.annotation)]
         self.is_model = model is not None and issubclass(model, ModelSettings)
         self.folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -135,6 +142,11 @@ class _Pointing:
             place = self._team
             notes.append("every agent is answered by the environment, on this machine")
         elif self.kind in COMMANDS:
+            place = self._command
+            notes += [
+                f"settings.{name} is replaced by the environment's, on this machine"
+                for name in self._child_places()
+            ]
             notes.append(
                 "the command gets the environment as OPENAI_BASE_URL, ANTHROPIC_BASE_URL and "
                 "MUSTER_CHECK_URL, and an empty HOME"
@@ -183,6 +195,21 @@ class _Pointing:
         url = ORIGIN.sub(environment.url, written)
         return {"url": url} | self._patience(environment)
 
+    def _child_places(self) -> dict[str, str]:
+        """What a stdio child is told of the places of its service."""
+        settings = self.target.config.get("settings")
+        if self.kind != "stdio" or not isinstance(settings, Mapping):
+            return {}
+        said = {name: str(settings[name]) for name in PLACES if name in settings}
+        return {name: value for name, value in said.items() if ORIGIN.match(value)}
+
+    def _command(self, environment: Environment) -> dict[str, Any]:
+        places = self._child_places()
+        if not places:
+            return {}
+        moved = {name: ORIGIN.sub(environment.url, value) for name, value in places.items()}
+        return {"settings": {**_filled(self.target.config["settings"], environment), **moved}}
+
     def _patience(self, environment: Environment) -> dict[str, Any]:
         if environment.read_timeout is None or "read_timeout_seconds" not in self.fields:
             return {}
@@ -196,11 +223,18 @@ class _Pointing:
         return known[0] if known else None
 
     def _own_place(self, environment: Environment) -> dict[str, Any]:
+        keys: dict[str, Any] = {
+            name: Secret(environment.key)
+            for name in self.secrets
+            if name not in self.target.config  # else its own is replaced
+        }
+        keys |= self._patience(environment)
         setting = self._place_setting()
         if setting is None:
-            return {}
+            return keys
         written = self.target.config.get(setting)
-        return {setting: ORIGIN.sub(environment.url, written) if written else environment.url}
+        at = ORIGIN.sub(environment.url, written) if written else environment.url
+        return {**keys, setting: at}
 
     def _team(self, environment: Environment) -> dict[str, Any]:
         own = ("provider_for_all", "script")
@@ -240,6 +274,11 @@ class _Pointing:
             home = self.folder.name
             env |= {"HOME": home, "XDG_CONFIG_HOME": f"{home}/.config"}
         return env
+
+
+def _is_secret(annotation: Any) -> bool:
+    """A setting's type is `SecretStr`, or that or nothing."""
+    return annotation is SecretStr or SecretStr in get_args(annotation)
 
 
 def _merged(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

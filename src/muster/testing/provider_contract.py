@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.testing.dialects import Shape
+from muster.testing.dialects import Dialect, Shape
 from muster.testing.outcome import Result, Rule
 from muster.testing.rules import RULES
 from muster.testing.running import Checks, learned, rules_named
@@ -38,6 +38,7 @@ def provider_contract(
     reflects: Collection[Reflects] = (),
     price_as: str | None = None,
     shape: Shape | None = None,
+    dialect: Dialect | None = None,
     rules: Collection[str] = (),
 ) -> Callable[[Rule], None]:
     """A test function, once for each rule; give it a name that begins with `test_`.
@@ -53,6 +54,7 @@ def provider_contract(
         reflects: for a provider that calls nobody, what its answer repeats of the request.
         price_as: who sells its models, as price lists name it.
         shape: where it looks for the values of a plain JSON answer.
+        dialect: what its service speaks, if that is neither OpenAI's, Anthropic's nor plain JSON.
         rules: the ids of the rules to check; all of them, if empty.
     """
     subject = Subject(
@@ -62,6 +64,7 @@ def provider_contract(
         reflects=frozenset(reflects),
         price_as=price_as,
         shape=shape or Shape(),
+        dialect=dialect,
     )
     chosen = rules_named(rules)
     checks = cache(lambda: Checks(learned(subject), chosen))

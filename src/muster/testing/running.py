@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from muster.errors import MusterError, UsageError, nearest
 from muster.importing import describe_failure
-from muster.provider import ProviderError, ProviderRequest
+from muster.provider import BadProviderOutput, ProviderError, ProviderRequest
 from muster.testing.environment import Environment
 from muster.testing.outcome import Outcome, Result, Rule
 from muster.testing.rules import RULES
@@ -110,7 +110,7 @@ def learned(subject: Subject) -> Subject:
     Raises:
         MusterError: the provider cannot be made, or cannot answer.
     """
-    with Environment(shape=subject.shape) as environment:
+    with Environment(shape=subject.shape, dialect=subject.dialect) as environment:
         marker = word()
         found: Way = "behind" if subject.relays else "itself"
         request = ProviderRequest(question=f"Are you ready, {marker}?", eval_case_id=FIRST_QUESTION)
@@ -125,6 +125,8 @@ def learned(subject: Subject) -> Subject:
             if not environment.calls:
                 found = "never"
         except UsageError as error:
+            if environment.trouble is not None:
+                raise UsageError(f"{subject.name}: {_dialect_fails(environment)}") from error
             if not OTHER_LOOP.search(str(error)):
                 raise
             text = ""  # it belongs to one event loop, and not to this one: a rule's business
@@ -132,6 +134,11 @@ def learned(subject: Subject) -> Subject:
     if way == "never" and marker in text:
         return replace(subject, way=way, reflects=subject.reflects | {"question"})
     return replace(subject, way=way)
+
+
+def _dialect_fails(environment: Environment) -> str:
+    assert environment.trouble is not None
+    return f"the dialect cannot read a call, or answer it: {describe_failure(environment.trouble)}"
 
 
 def _first_answer(subject: Subject, ask: Callable[[], Coroutine[Any, Any, str]]) -> str:
@@ -145,8 +152,10 @@ def _first_answer(subject: Subject, ask: Callable[[], Coroutine[Any, Any, str]])
             f"{FIRST_QUESTION_SECONDS:g} s"
         ) from None
     except ProviderError as error:
+        own = isinstance(error, BadProviderOutput) and subject.dialect is None
+        hint = "; if its service speaks a language of its own, name a `--dialect`" if own else ""
         raise UsageError(
-            f"{subject.name} does not answer a first question: {shown(error)}"
+            f"{subject.name} does not answer a first question: {shown(error)}{hint}"
         ) from error
     except Exception as error:
         raise UsageError(f"{subject.name} cannot be checked: {describe_failure(error)}") from error
@@ -225,14 +234,17 @@ def _untold(cause: str) -> Outcome:
 
 
 def _checked(rule: Rule, subject: Subject) -> Outcome:
-    with Environment(shape=subject.shape) as environment:
+    with Environment(shape=subject.shape, dialect=subject.dialect) as environment:
 
         async def check() -> Outcome:
             async with Trial(rule.id, subject, environment) as trial:
                 return await rule.check(trial)
 
         try:
-            return _on_thread(check, LONGEST)
+            outcome = _on_thread(check, LONGEST)
+            if environment.trouble is not None:
+                return Outcome("failed", _dialect_fails(environment))
+            return outcome
         except _Hanging:
             return Outcome("failed", f"the check did not end within {LONGEST:g} s: a call hangs")
         except Exception as error:

@@ -41,7 +41,7 @@ class Call:
     """A call that reached the server, as it came and as it is understood."""
 
     dialect: str
-    """`chat`, `responses`, `messages`, or `plain` for any other path."""
+    """`chat`, `responses`, `messages`, `plain` for any other path; or an author's own."""
     path: str
     headers: Mapping[str, str]
     """Names in lower case."""

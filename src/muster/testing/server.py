@@ -11,11 +11,11 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from muster.testing.dialects import Dialect, Shape, dialect_of
+from muster.testing.dialects import Dialect
 from muster.testing.script import (
     Body,
     Call,
@@ -73,14 +73,17 @@ def _shared_thread() -> _Thread:
 class Server:
     """Answers each call as `script` says; keeps the calls, oldest first."""
 
-    def __init__(self, script: Script, shape: Shape) -> None:
+    def __init__(self, script: Script, dialect_at: Callable[[str], Dialect]) -> None:
         self.script = script
-        self.shape = shape
+        self.dialect_at = dialect_at
+        """What is spoken at a path."""
         self.calls: list[Call] = []
         self.connections = 0
         """Open ones, as the server sees them."""
         self.sent = 0
         """Bytes of endless answers that were taken from it."""
+        self.trouble: Exception | None = None
+        """The first failure to read a call, or to write an answer."""
         self._thread = _shared_thread()
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = _bound(0)
@@ -120,6 +123,8 @@ class Server:
             pass
         except asyncio.CancelledError:
             pass  # the server closes
+        except Exception as error:  # of the dialect, which may be an author's own
+            self.trouble = self.trouble or error
         finally:
             self.connections -= 1
             self._tasks.discard(task)
@@ -149,7 +154,7 @@ class _Connection:
         while True:
             method, path, headers = await self._head()
             body = await self._body(headers)
-            dialect = dialect_of(path, self.server.shape)
+            dialect = self.server.dialect_at(path)
             call = dialect.read(path, headers, _decoded(body))
             if method == "GET" and path.rstrip("/").endswith("/models"):
                 await self._send(200, b'{"object": "list", "data": []}')
@@ -228,7 +233,7 @@ class _Connection:
                 await self._send(200, json.dumps(error).encode())
                 return True
             case Empty() if call.stream:
-                await self._stream_head()
+                await self._stream_head(dialect)
                 await self._chunk("".join(dialect.empty_events(call)).encode())
             case Empty():
                 await self._send(200, json.dumps(dialect.empty(call)).encode())
@@ -242,7 +247,7 @@ class _Connection:
         if not call.stream:
             await self._send(200, json.dumps(dialect.whole(call, reply)).encode())
             return True
-        await self._stream_head()
+        await self._stream_head(dialect)
         events = [
             *dialect.opening(call, reply),
             *dialect.pieces(call, reply),
@@ -266,7 +271,7 @@ class _Connection:
             self.writer.write(data[: len(data) // 2])
             await self.writer.drain()
             return
-        await self._stream_head()
+        await self._stream_head(dialect)
         pieces = dialect.pieces(call, HALF)
         for event in (*dialect.opening(call, HALF), *pieces[: len(pieces) // 2]):
             await self._chunk(event.encode())
@@ -310,8 +315,9 @@ class _Connection:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def _stream_head(self) -> None:
-        self._head_of(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
+    async def _stream_head(self, dialect: Dialect) -> None:
+        kind = dialect.stream_type
+        self._head_of(200, {"Content-Type": kind, "Transfer-Encoding": "chunked"})
         await self.writer.drain()
 
     def _head_of(self, status: int, headers: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from muster.testing.dialects import Shape
+from muster.testing.dialects import Dialect, Shape
 from muster.testing.environment import Environment
 
 __all__ = ("Factory", "Reflects", "Subject", "Way")
@@ -39,3 +39,5 @@ class Subject:
     """Who sells its models, as price lists name it; without, the name of the model decides."""
     shape: Shape = field(default_factory=Shape)
     """Where it looks for the values of a plain answer."""
+    dialect: Dialect | None = None
+    """What its service speaks, at every path, when that is none of the known ones."""

@@ -55,7 +55,31 @@ def refusal(capabilities: Capabilities, request: ProviderRequest, target: str) -
                 f"{_ADVICE[name]}; if it does support them, say `capabilities: "
                 f"{{{name}: true}}` in its entry"
             )
-    return None
+    return _too_long(capabilities.max_context_tokens, request, target)
+
+
+def _too_long(most: int | None, request: ProviderRequest, target: str) -> str | None:
+    """Why `request` cannot fit into `most` tokens; `None` if it may. No tokenizer in use makes one
+    token of two words, so a request that is refused would never have fitted."""
+    if most is None:
+        return None
+    texts = (
+        request.system_prompt or "",
+        request.guidelines or "",
+        *(message.text for message in request.messages),
+        request.question,
+    )
+    if sum(map(len, texts)) <= most:  # the usual case: not that many words are in it
+        return None
+    words = sum(len(text.split()) for text in texts)
+    if words <= most:
+        return None
+    return (
+        f'target "{target}" takes {most:,} tokens (max_context_tokens), and the request has '
+        f"{words:,} words, which are more tokens than that: shorten it, or use a target with a "
+        "larger context; if it does take more, say `capabilities: {max_context_tokens: …}` in "
+        "its entry"
+    )
 
 
 def _asked(request: ProviderRequest, capabilities: Capabilities) -> Iterator[tuple[str, str]]:

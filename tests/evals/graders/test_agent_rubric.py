@@ -12,7 +12,8 @@ import pytest
 
 from muster.evals.evaluation import run
 from muster.evals.graders.workspace_files import WorkspaceFiles
-from muster.evals.plan import EvalOptions, prepare
+from muster.evals.plan import EvalOptions
+from muster.evals.planning import prepare
 from muster.tools.base import ToolFailed
 
 TARGETS = """\

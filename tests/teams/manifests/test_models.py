@@ -85,7 +85,7 @@ def agent(fields: str) -> str:
             "spec.mcpServers[0].auth.type: expected 'bearer', found \"basic\"",
         ),
         (
-            "mcpServers: [{name: s, url: u, headers: [{name: a, valeu: b}]}]",
+            "mcpServers: [{name: s, url: 'http://u', headers: [{name: a, valeu: b}]}]",
             'spec.mcpServers[0].headers[0].valeu: unknown field "valeu" (did you mean "value"?)',
         ),
         (

@@ -135,6 +135,12 @@ def test_what_is_wrong_with_events(folder) -> None:
     )
     assert told[4].startswith("t.yaml:8:")
     assert len(told) == 5
+    needs = TEAM.replace("{name: topic", "{name: topic, required: true")
+    assert needs != TEAM
+    left_out = "  source: {type: webhook}\n  targets: [{team: t, input: {}}]\n"
+    assert folder.problems(document("ArkEvent", left_out) + needs) == [
+        't.yaml:6:30: spec.targets[0].input: team "t" requires the input "topic"'
+    ]
 
 
 # --- notices ------------------------------------------------------------------------------------
@@ -241,4 +247,8 @@ def test_runs(folder) -> None:
     assert list(folder.load(made + TEAM).runs) == ["x-run-1"]
     assert folder.problems(document("ArkRun", "  teamRef: {name: tt}\n") + TEAM) == [
         't.yaml:5:19: spec.teamRef.name: unknown ArkTeam "tt" (did you mean "t"?)'
+    ]
+    unknown = document("ArkRun", spec.replace("{topic: x}", "{tpoic: x}"))
+    assert folder.problems(unknown + TEAM) == [
+        't.yaml:6:18: spec.input.tpoic: team "t" has no input "tpoic" (did you mean "topic"?)'
     ]

@@ -176,6 +176,28 @@ def test_problems_of_all_files_at_once(folder) -> None:
     ]
 
 
+def test_a_name_that_is_written_wrong_hides_no_other_mistake(folder) -> None:
+    flow = """
+        apiVersion: arkonis.dev/v1alpha1
+        kind: ArkFlow
+        metadata: {name: f}
+        spec:
+          maxTokns: 5
+          steps:
+            - {nme: a, arkAgent: nobody, dependOn: [b]}
+            - {name: b, arkAgent: nobody, dependsOn: [a], inputs: {p: "{{ .steps.c.output }}"}}
+    """
+    assert [told.partition("spec.")[2] for told in folder.problems(flow)] == [
+        'maxTokns: unknown field "maxTokns" (did you mean "maxTokens"?)',
+        'steps[0].nme: unknown field "nme" (did you mean "name"?)',
+        'steps[0].arkAgent: step "a" references unknown ArkAgent "nobody"',
+        'steps[0].dependOn: unknown field "dependOn" (did you mean "dependsOn"?)',
+        'steps[1].arkAgent: step "b" references unknown ArkAgent "nobody"',
+        'steps[1].dependsOn[0]: cycle detected: step "b" → "a" forms a cycle',
+        'steps[1].inputs.p: refers to step "c", which does not exist (known: a, b)',
+    ]
+
+
 def test_an_empty_folder(folder) -> None:
     (folder.path / "d").mkdir()
     with pytest.raises(ConfigError, match=r"d: no manifests here \(\*\.yaml, \*\.yml, \*\.json\)"):

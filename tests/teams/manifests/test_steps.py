@@ -301,3 +301,21 @@ def test_lenient_templates_are_warned_of(folder) -> None:
         't.yaml:12:17: spec.pipeline[2].inputs.p: step "last" refers to "beside" but does not '
         "depend on it: add it to dependsOn",
     ]
+
+
+def test_data_compared_with_an_int_is_warned_of(folder) -> None:
+    fails = """{{ with $d := .steps.b.data }}{{ if gt $d.n 2 }}x{{ end }}{{ end }}"""
+    good = "{{ gt .steps.b.data.n 2.0 }} {{ eq (int .steps.b.data.n) 2 }} {{ eq .input.x 2 }}"
+    good += "{{ gt (len .steps.b.data) 2 }}"
+    steps = "  - {role: a, name: b}\n  - {role: a, name: s, dependsOn: [b], inputs: "
+    bundle = folder.load(team(f"{steps}{{p: '{fails}', q: '{good}'}}}}\n"))
+    assert [told.partition("spec.")[2] for told in bundle.warnings] == [
+        "pipeline[1].inputs.p: gt of .steps.b.data.n and 2 fails: numbers of JSON are float64, as "
+        "in Go; write 2.0, or int before the path"
+    ]
+
+
+@pytest.mark.parametrize("name", ["a\\nb", "\\e[2J", "a\\u2028b"])
+def test_names_stand_on_a_line(folder, name: str) -> None:
+    (told,) = folder.problems(team(f'  - {{name: "{name}", role: a}}\n'))
+    assert "spec.pipeline[0].name: a name holds no control characters, found " in told

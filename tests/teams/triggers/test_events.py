@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from up_parts import Up, event, manifest
+from up_parts import Gated, Up, event, manifest
 
 from muster.errors import ConfigError, UsageError
+from muster.store import database
+from muster.store.journal import journal_path
 from muster.store.records import RunRecord
 from muster.teams.launch import LaunchOptions
 from muster.teams.triggers.clock import Clock
@@ -369,6 +372,33 @@ async def test_what_was_interrupted_goes_on(tmp_path: Path) -> None:
     assert [(each.id, each.status) for each in up.runs()] == [(run, "succeeded")]
     async with Up(tmp_path, None) as up:
         assert up.found("resumed") == []
+
+
+async def test_a_journal_that_cannot_be_written_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
+    async with Up(tmp_path, manifest(HOOK)) as up:
+        await up.post("hook", {"say": "hold on"})
+        async with asyncio.timeout(10):
+            while Gated.asked != ["hold on"]:
+                await asyncio.sleep(0)
+        other = sqlite3.connect(journal_path(tmp_path), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        up.gate.set()
+        lost = await up.line("error")
+        assert "its end is not written: " in lost["text"]
+        other.execute("ROLLBACK")
+        other.close()
+        status, body = await up.post("hook", {"say": "bees"}, query="?mode=sync")
+        assert (status, body["output"]) == (200, "BEES")
+        assert {run.id: run.status for run in up.runs()} == {
+            lost["run"]: "interrupted",
+            body["run"]: "succeeded",
+        }
+    async with Up(tmp_path, None) as up:
+        up.gate.set()
+        await up.line("succeeded", run=lost["run"])
 
 
 async def test_what_is_not_gone_on_with(tmp_path: Path) -> None:

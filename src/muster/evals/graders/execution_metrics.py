@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field, model_validator
 from muster.config.validation import FileModel
 from muster.evals.graders.base import Assertion, GradeContext, GraderError, GraderSpec, Score
 from muster.evals.graders.trace import calls_of
+from muster.evals.unpriced import lacks_cost
 
 __all__ = ("ExecutionMetrics",)
 
@@ -73,6 +74,8 @@ class ExecutionMetrics:
             if limit is None:
                 continue
             took = details[name] = _taken(context, name)
+            if name == "cost_usd" and took <= limit and lacks_cost(context.response.output):
+                raise GraderError("a part of the cost of this answer is not known")
             says = "within" if took <= limit else "over"
             said.append(Assertion(f"{took:,.6g} {what}, {says} {limit:,.6g}", took <= limit))
         if self._settings.target_exploration_ratio is not None:

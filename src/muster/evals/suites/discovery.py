@@ -12,7 +12,7 @@ from pathlib import Path
 from muster.errors import UsageError, nearest
 from muster.evals.suites.files import SuiteFileKind
 
-__all__ = ("SUITE_PATTERNS", "find_suites")
+__all__ = ("SUITE_PATTERNS", "find_suites", "is_there")
 
 SUITE_PATTERNS = (
     "*.eval.yaml",
@@ -55,6 +55,17 @@ def find_suites(arguments: Sequence[str | Path], cwd: Path | None = None) -> lis
     if not found:
         raise UsageError(f"no suite is left after {', '.join('!' + text for text in refused)}")
     return sorted(found)
+
+
+def is_there(argument: str, here: Path) -> bool:
+    """Whether `argument` is a file or a folder, seen from `here`, or a pattern."""
+    generator = _GENERATOR.fullmatch(argument)
+    return (
+        argument.startswith("!")
+        or (here / (generator["file"] if generator else argument)).exists()
+        or glob.has_magic(argument)
+        or _BRACES.search(argument) is not None
+    )
 
 
 def _named(argument: str, here: Path) -> set[Path]:

@@ -18,6 +18,7 @@ __all__ = (
     "HeaderValue",
     "Headers",
     "KeyRef",
+    "Name",
     "NameRef",
     "NameRefOrText",
     "NotNegative",
@@ -45,6 +46,13 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _on_a_line(name: str) -> str:
+    if (found := _CONTROL.search(name)) is not None:
+        raise ValueError(f"a name holds no control characters, found {found.group()!r}")
+    return name
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+|[KMGTPE]i|[numkMGTPE])?\Z", re.ASCII)
 
 
@@ -57,6 +65,8 @@ def _quantity(value: str | int | float) -> str | int | float:
 Text: TypeAlias = Annotated[
     str, AfterValidator(_not_blank), Field(json_schema_extra={"minLength": 1})
 ]
+Name: TypeAlias = Annotated[Text, AfterValidator(_on_a_line)]
+"""What people see in lines, trees and drawings."""
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Whole: TypeAlias = Annotated[int, Field(ge=0)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -89,12 +89,16 @@ def _targets(
                 if path[0] != "trigger":
                     shown = "." + ".".join(path)
                     context.findings.add(where, f"an event sees .trigger only, not {shown}")
-            team = teams.get(name)
-            if team is not None and team.inputs:
-                known = {item.name for item in team.inputs} | set(team.defaults)
-                if key not in known:
-                    near = hint(key, known) or f" (known: {', '.join(sorted(known))})"
-                    context.findings.add(where, f'team "{name}" has no input "{key}"{near}')
+        if (team := teams.get(name)) is not None:
+            _check_inputs(team, target.input, at.at("input"), context)
+            for item in team.inputs:
+                if (
+                    item.required
+                    and item.default is None
+                    and item.name not in (target.input.keys() | team.defaults.keys())
+                ):
+                    message = f'team "{name}" requires the input "{item.name}"'
+                    context.findings.add(at.at("input"), message)
         found.append(EventTarget(team=name, inputs=inputs))
     return tuple(found)
 
@@ -237,10 +241,22 @@ def _selected(
     return found
 
 
+def _check_inputs(team: Team, names: Iterable[str], place: Place, context: Context) -> None:
+    """That the team, if it declares inputs, has these."""
+    known = {item.name for item in team.inputs} | set(team.defaults)
+    for name in names if team.inputs else ():
+        if name not in known:
+            near = hint(name, known) or f" (known: {', '.join(sorted(known))})"
+            message = f'team "{team.name}" has no input "{name}"{near}'
+            context.findings.add(place.at(name), message)
+
+
 def run_of(manifest: Manifest[RunSpec], teams: Mapping[str, Team], context: Context) -> RunRequest:
     """The run of a document."""
     spec, place = manifest.spec, manifest.place
     _check_team(spec.teamRef.name, teams, place.at("teamRef", "name"), context)
+    if (team := teams.get(spec.teamRef.name)) is not None:
+        _check_inputs(team, spec.input, place.at("input"), context)
     return RunRequest(
         name=manifest.name,
         team=spec.teamRef.name,

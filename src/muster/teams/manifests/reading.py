@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from muster.config.document import Document, Place, parse_documents, read_text, read_yaml_documents
+from muster.config.validation import as_meant
 from muster.errors import ConfigError, Problem
 from muster.teams.manifests.fields import Spec
 from muster.teams.manifests.findings import Findings, hint
@@ -274,6 +275,8 @@ def _manifest(
         findings.add(place, '"spec" is required')
         return None
     spec = findings.model(kind.spec, data["spec"], place.at("spec"))
+    if spec is None:  # a name that is written wrong must not hide all other mistakes
+        spec = as_meant(kind.spec, data["spec"])
     if metadata is None or spec is None:
         return None
     name = metadata.name or f"{metadata.generateName}1"

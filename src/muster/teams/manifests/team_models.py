@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from muster.teams.manifests.agent_models import CLUSTER_ONLY, AgentFields, Autoscaling, complete
 from muster.teams.manifests.fields import (
     Count,
+    Name,
     NameRef,
     Positive,
     SchemaText,
@@ -145,7 +146,7 @@ _Retry: TypeAlias = Annotated[
 class StepSpec(Spec):
     """A node of the graph."""
 
-    name: Text | None = None
+    name: Name | None = None
     """What other steps call it (default: its role)."""
     role: Text | None = None
     """The role that does it."""
@@ -229,7 +230,7 @@ _Steps: TypeAlias = Annotated[
 class RoleSpec(AgentFields):
     """A member of a team: an agent of its own, a reference to one, or a whole team."""
 
-    name: Text
+    name: Name
     """What steps and delegates call it."""
     arkAgent: Text | None = None
     """An agent by its name, in place of the agent's fields."""
@@ -258,7 +259,7 @@ class RoleSpec(AgentFields):
 class MemberSpec(Spec):
     """The oldest form of a role."""
 
-    role: Text
+    role: Name
     """The role's name."""
     arkAgent: Text
     """The agent."""
@@ -347,7 +348,7 @@ class TeamSpec(_RunFields):
     autoscaling: Autoscaling | None = None
     """How a cluster fits the number of pods to the work."""
     successfulRunsHistoryLimit: Whole | None = None
-    """Good runs that are kept."""
+    """Good runs that are kept, with 0 the last until the next one ends."""
     failedRunsHistoryLimit: Whole | None = None
     """Failed runs that are kept."""
     artifactStore: dict[str, Any] | None = None

@@ -401,11 +401,15 @@ def _with_urls(role: RoleSpec) -> list[tuple[str, Sequence[ToolSpec | McpServerS
 
 
 def _item(place: Place, value: str) -> Place:
-    """The item of the list at `place` that is `value`."""
+    """The item of the list at `place` that is `value`; `place` itself, if it stands under a name
+    that was written wrong."""
     found: Any = place.document.data
-    for step in place.location:
-        found = found[step]
-    return place.at(found.index(value))
+    try:
+        for step in place.location:
+            found = found[step]
+        return place.at(found.index(value))
+    except (LookupError, ValueError):
+        return place
 
 
 def _as_text(value: Any) -> Any:

@@ -74,6 +74,13 @@ class _Checker:
     def check(self, template: Template, view: _View) -> None:
         for path in sorted(template.references):
             self._check_path(path, view)
+        for function, path, number in sorted(template.int_comparisons):
+            if path[0] == "steps" and path[2:3] == ("data",):
+                self.findings.warn(
+                    view.place,
+                    f"{function} of {_shown(path)} and {number} fails: numbers of JSON are "
+                    f"float64, as in Go; write {number}.0, or int before the path",
+                )
 
     def _check_path(self, path: tuple[str, ...], view: _View) -> None:
         first, rest = path[0], path[1:]

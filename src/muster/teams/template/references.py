@@ -1,4 +1,4 @@
-"""The paths that a template names, as far as they can be told without data."""
+"""What a template asks of its data, as far as it can be told without them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from muster.teams.template.nodes import (
     Variable,
     With,
 )
+from muster.teams.template.values import Int
 
-__all__ = ("references_of",)
+__all__ = ("int_comparisons_of", "references_of")
 
 _Path: TypeAlias = tuple[str, ...] | None
 """From the top of the data; `None` where only a rendering knows."""
@@ -35,10 +36,21 @@ def references_of(parsed: Parsed) -> frozenset[tuple[str, ...]]:
     return frozenset(path for path in finder.found if path)
 
 
+def int_comparisons_of(parsed: Parsed) -> frozenset[tuple[str, tuple[str, ...], int]]:
+    """Where what stands at a path is compared with an int: the function, the path, the int."""
+    finder = _Finder(parsed)
+    finder.template("", ())
+    return frozenset(finder.compared)
+
+
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
+
+
 class _Finder:
     def __init__(self, parsed: Parsed) -> None:
         self.parsed = parsed
         self.found: set[tuple[str, ...]] = set()
+        self.compared: set[tuple[str, tuple[str, ...], int]] = set()
         self.seen: set[tuple[str, _Path]] = set()
 
     def template(self, name: str, dot: _Path) -> None:
@@ -110,6 +122,13 @@ class _Finder:
                 return path
             if path is not None:
                 self.found.add(path)
-        for argument in rest:
-            self.visit(argument, dot, variables)
+        paths = [self.visit(argument, dot, variables) for argument in rest]
+        if node.name in _COMPARISONS:
+            ints = [each.value for each in rest if isinstance(each, Constant)]
+            self.compared |= {
+                (node.name, path, int(value))
+                for path in paths
+                for value in ints
+                if path and isinstance(value, Int)
+            }
         return None

@@ -13,7 +13,7 @@ from muster.teams.template.errors import Failure, FunctionError, TemplateError
 from muster.teams.template.nodes import Action, Field, Parsed, Text
 from muster.teams.template.parser import parse
 from muster.teams.template.places import problem_at
-from muster.teams.template.references import references_of
+from muster.teams.template.references import int_comparisons_of, references_of
 from muster.teams.template.runtime import Frame, Run
 from muster.teams.template.values import Int, plain
 
@@ -56,6 +56,11 @@ class Template:
     def references(self) -> frozenset[tuple[str, ...]]:
         """The paths that the source names from the top of the data: `("steps", "a", "output")`."""
         return references_of(self._parsed)
+
+    @cached_property
+    def int_comparisons(self) -> frozenset[tuple[str, tuple[str, ...], int]]:
+        """The comparisons of a path with an int: `("gt", ("steps", "a", "data", "n"), 2)`."""
+        return int_comparisons_of(self._parsed)
 
     def render(self, data: Mapping[str, Any], *, lenient: bool = False) -> str:
         """The text for `data`, which holds only mappings, lists and scalars.

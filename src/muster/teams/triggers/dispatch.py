@@ -85,6 +85,8 @@ class Dispatcher:
         self._max_runs = max_runs
         self._on_end = on_end
         self._running: dict[str, _UnderWay] = {}
+        self._unwritten: set[str] = set()
+        """Runs of whose end the journal could not be told."""
         self._telling: set[asyncio.Task[None]] = set()
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._stop = asyncio.Event()
@@ -115,6 +117,7 @@ class Dispatcher:
                 known = self._state.fire_of(event.name, cause.key)
                 if known is not None:
                     return known
+            self._recover()
             loaded, now = self._loaded, rfc3339(datetime.now(UTC))
             current = loaded.events.get(event.name)
             if current is None:
@@ -167,6 +170,17 @@ class Dispatcher:
             }
             found.append(check_inputs(prepared.team, given))
         return found
+
+    def _recover(self) -> None:
+        """After the disk was full: what goes on then fails, and what begins later must not."""
+        if self._running:
+            return
+        if self._journal.has_lost:
+            self._journal.forget_loss()
+        for run_id in tuple(self._unwritten):
+            why = "the journal could not be written"
+            mark_ended(self._journal, run_id, INTERRUPTED, "Interrupted", why)
+            self._unwritten.discard(run_id)
 
     def _begin(
         self,
@@ -267,12 +281,17 @@ class Dispatcher:
                 mark_ended(self._journal, planned.run_id, INTERRUPTED, "Interrupted", "interrupted")
 
     def _failed(self, run_id: str, error: Exception) -> None:
-        with suppress(MusterError):
+        try:
             if self._journal.run(run_id).status not in ENDED:
                 told = str(error) or type(error).__name__
                 mark_ended(self._journal, run_id, FAILED, "Error", told)
+        except MusterError as unwritten:
+            self._unwritten.add(run_id)
+            self._log.line("error", run=run_id, text=f"its end is not written: {unwritten}")
 
     def _after(self, planned: PlannedRun, prepared: Prepared) -> None:
+        if planned.run_id in self._unwritten:
+            return  # it goes on when the server starts again
         try:
             run = self._journal.run(planned.run_id)
             if run.status != INTERRUPTED:

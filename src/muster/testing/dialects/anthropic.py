@@ -9,6 +9,7 @@ from typing import Any
 from muster.provider import TokenUsage
 from muster.testing.dialects.base import (
     MODEL,
+    SSE,
     fields_of,
     finish_of,
     joined,
@@ -25,6 +26,7 @@ class Messages:
     """Anthropic's Messages."""
 
     name = "messages"
+    stream_type = SSE
     finishes: Mapping[str, str] = {
         "stop": "end_turn",
         "length": "max_tokens",

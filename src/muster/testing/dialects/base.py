@@ -11,6 +11,8 @@ from muster.testing.script import Call, Reply
 
 __all__ = (
     "MODEL",
+    "MODEL_APIS",
+    "SSE",
     "Dialect",
     "Shape",
     "event",
@@ -24,6 +26,9 @@ __all__ = (
 )
 
 MODEL = "environment-1"
+SSE = "text/event-stream"
+MODEL_APIS = frozenset({"chat", "responses", "messages"})
+"""The names of the dialects whose services are known: what they take and what they charge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +51,12 @@ class Shape:
 
 
 class Dialect(Protocol):
-    """One language. Events are the data of server-sent events, with their name if they have one."""
+    """One language. An event is text as it goes over the wire, its end included, so that it need
+    not be a server-sent one."""
 
     name: str
+    stream_type: str
+    """The content type of streams."""
 
     def read(self, path: str, headers: Mapping[str, str], body: Any) -> Call:
         """The call, understood."""
@@ -100,6 +108,7 @@ def texts_in(value: Any) -> Iterator[str]:
 
 
 def event(value: Any) -> str:
+    """`value` as a server-sent event."""
     return "data: " + json.dumps(value, ensure_ascii=False) + "\n\n"
 
 
@@ -124,5 +133,6 @@ def joined(value: Any) -> str:
 
 
 def finish_of(reply: Reply, words: Mapping[str, str]) -> str:
+    """Why the answer ended, in the service's own `words` for `stop`, `length`, `tool_calls`."""
     finish = reply.finish or ("tool_calls" if reply.asked else "stop")
     return words.get(finish, finish)

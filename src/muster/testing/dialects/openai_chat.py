@@ -9,6 +9,7 @@ from typing import Any
 from muster.provider import TokenUsage
 from muster.testing.dialects.base import (
     MODEL,
+    SSE,
     event,
     fields_of,
     finish_of,
@@ -25,6 +26,7 @@ class Chat:
     """OpenAI's Chat Completions."""
 
     name = "chat"
+    stream_type = SSE
 
     def read(self, path: str, headers: Mapping[str, str], body: Any) -> Call:
         fields = fields_of(body)

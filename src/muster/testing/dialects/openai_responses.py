@@ -9,6 +9,7 @@ from typing import Any
 from muster.provider import TokenUsage
 from muster.testing.dialects.base import (
     MODEL,
+    SSE,
     fields_of,
     joined,
     list_of,
@@ -24,6 +25,7 @@ class Responses:
     """OpenAI's Responses."""
 
     name = "responses"
+    stream_type = SSE
 
     def read(self, path: str, headers: Mapping[str, str], body: Any) -> Call:
         fields = fields_of(body)

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from muster.testing.dialects.base import (
+    SSE,
     Shape,
     event,
     fields_of,
@@ -25,9 +26,10 @@ class Plain:
     """One JSON object, in the shape that the target under test reads."""
 
     name = "plain"
+    stream_type = SSE
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
+    def __init__(self, shape: Shape | None = None) -> None:
+        self.shape = shape or Shape()
 
     def read(self, path: str, headers: Mapping[str, str], body: Any) -> Call:
         fields = fields_of(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from muster.pricing import cost_of
 from muster.provider import ProviderResponse, TokenUsage
+from muster.testing.dialects import MODEL_APIS
 from muster.testing.outcome import Broken, NotApplicable, Rule
 from muster.testing.rules.tools import TOOLS_OF_RULES, asking, offers_tools
 from muster.testing.script import Call, Reply
@@ -143,8 +144,8 @@ async def _cost(trial: Trial) -> str | None:
     trial.need_calls()
     await trial.ask()
     model = PRICED_MODELS.get(trial.last.dialect, PRICED_MODEL)
-    plain = trial.last.dialect == "plain"
-    charged = CHARGED if plain else None
+    own = trial.last.dialect not in MODEL_APIS  # it may say what it charges
+    charged = CHARGED if own else None
     reply = Reply("An answer.", usage=PRICED, model=model, cost_usd=charged)
     trial.environment.script = lambda call: reply
     response = await trial.ask()
@@ -159,7 +160,7 @@ async def _cost(trial: Trial) -> str | None:
             f"{PRICED.input} tokens ({PRICED.cached} of them cached) + {PRICED.output} of "
             f"{model} cost {listed or 'nothing that is known'}; reported was ${cost:.8f}"
         )
-    if plain:
+    if own and cost == CHARGED:
         return f"${cost:.4f}, as the service said"
     reply = Reply("An answer.", usage=PRICED, model=NOBODYS_MODEL)
     response = await trial.ask()

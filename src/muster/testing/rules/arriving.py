@@ -15,6 +15,7 @@ from muster.provider import (
     ProviderResponse,
     TokenUsage,
 )
+from muster.testing.dialects import MODEL_APIS
 from muster.testing.outcome import Broken, NotApplicable, Rule
 from muster.testing.script import Call, Reply
 from muster.testing.subject import Reflects
@@ -83,7 +84,8 @@ async def _files(trial: Trial) -> str | None:
         if held in text:
             return None
         # An agent gets the path; a model behind a chat API could do nothing with it.
-        agent = not trial.served or trial.way == "behind" or trial.last.dialect == "plain"
+        known = trial.served and trial.last.dialect in MODEL_APIS
+        agent = not known or trial.way == "behind"
         if agent and str(path) in text:
             return "it gets the file's path"
     raise Broken("neither the file's content nor its path arrived")

@@ -15,6 +15,7 @@ from muster.provider import (
     ProviderTimeout,
     TokenUsage,
 )
+from muster.testing.dialects import MODEL_APIS
 from muster.testing.outcome import Broken, NotApplicable, Rule
 from muster.testing.rules.tools import TOOLS_OF_RULES, asking, offers_tools
 from muster.testing.script import Call, Reply, Stall
@@ -28,6 +29,7 @@ SECONDS = 0.3
 LATE = 2.0
 TOKENS = 100
 A_TURN = TokenUsage(50, 10)
+A_TURN_COSTS = 0.001
 
 
 async def _output(trial: Trial) -> str | None:
@@ -35,7 +37,7 @@ async def _output(trial: Trial) -> str | None:
     await trial.ask(limits=Limits(max_output_tokens=OUTPUT))
     if trial.last.max_output_tokens == OUTPUT:
         return None
-    if trial.last.dialect == "plain" or trial.way == "behind":
+    if trial.last.dialect not in MODEL_APIS or trial.way == "behind":
         if OUTPUT in _numbers(trial.last.body):
             return None
         raise NotApplicable("the service is not asked for a bound")
@@ -76,11 +78,13 @@ async def _tokens(trial: Trial) -> str | None:
 async def _money(trial: Trial) -> str | None:
     await offers_tools(trial)
     model = "claude-3-5-haiku-latest" if trial.last.dialect == "messages" else "gpt-4o-mini"
-    trial.environment.script = lambda call: Reply("Ready.", usage=A_TURN, model=model)
+    cost = None if trial.last.dialect in MODEL_APIS else A_TURN_COSTS
+    reply = Reply("Ready.", usage=A_TURN, model=model, cost_usd=cost)
+    trial.environment.script = lambda call: reply
     if (await trial.ask()).cost_usd is None:
         raise NotApplicable("it reports no cost")
     limits = Limits(max_turns=8, max_cost_usd=1e-7)
-    calls = await _calls_under(trial, limits, BudgetExceeded, model=model)
+    calls = await _calls_under(trial, limits, BudgetExceeded, model=model, cost=cost)
     if calls != 1:
         raise Broken(
             f"max_cost_usd was less than one turn costs; the model was asked {calls} times, "
@@ -90,14 +94,18 @@ async def _money(trial: Trial) -> str | None:
 
 
 async def _calls_under(
-    trial: Trial, limits: Limits, kind: type[ProviderError], model: str | None = None
+    trial: Trial,
+    limits: Limits,
+    kind: type[ProviderError],
+    model: str | None = None,
+    cost: float | None = None,
 ) -> int:
     """How often a model is asked that wants a tool each time; the end must be a `kind`."""
     await offers_tools(trial)
 
     def script(call: Call) -> Reply:
-        number = len(call.tool_results)
-        return Reply(asked=(asking("add", id=f"call_{number}", a=1),), usage=A_TURN, model=model)
+        asked = asking("add", id=f"call_{len(call.tool_results)}", a=1)
+        return Reply(asked=(asked,), usage=A_TURN, model=model, cost_usd=cost)
 
     async def call_tool(name: str, arguments: object) -> str:
         return "1"

@@ -1,6 +1,6 @@
 """What a model answered does not drive the terminal that it is shown on."""
 
-from muster.reports.plain import harmless
+from muster.plain import harmless
 
 
 def test_control_characters_are_shown_and_not_sent() -> None:

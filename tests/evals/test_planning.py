@@ -10,7 +10,8 @@ import pytest
 
 from eval_parts import Asked, make_case, make_suite, make_turn
 from muster.errors import ConfigError, MusterError, UsageError
-from muster.evals.plan import EvalOptions, Plan, prepare
+from muster.evals.plan import EvalOptions, Plan
+from muster.evals.planning import prepare
 from muster.evals.selection import Selection
 
 TARGETS = """

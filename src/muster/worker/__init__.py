@@ -1,0 +1,1 @@
+"""Workers: they take tasks from a queue and ask a target."""
