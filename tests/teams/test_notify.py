@@ -106,6 +106,8 @@ async def test_a_webhook_is_told(tmp_path: Path) -> None:
         "trigger": None,
         "totalTokens": 12,
         "costUsd": None,
+        "callsWithoutUsage": 0,
+        "callsWithoutCost": 1,
     }
     assert warnings(ran) == []
 
@@ -131,7 +133,7 @@ async def test_all_channels_at_the_same_time(tmp_path: Path) -> None:
     server = RawServer(answer)
     async with server:
         ran = await run_async(written(tmp_path, server, channels=f"{SLACK}, {WEBHOOK}"))
-    assert sorted(map(len, bodies(server))) == [1, 14]
+    assert sorted(map(len, bodies(server))) == [1, 16]
     assert warnings(ran) == []
 
 

@@ -201,6 +201,7 @@ class _Announcer:
         """For a webhook: what a program may want to know."""
         run = self._run
         usage = run.token_usage
+        totals = self._journal.totals([run.id])[run.id]
         return {
             "event": event,
             "team": self._team.name,
@@ -216,6 +217,8 @@ class _Announcer:
             "durationSeconds": _seconds(run),
             "totalTokens": usage.total if usage is not None else 0,
             "costUsd": run.cost_usd,
+            "callsWithoutUsage": totals.without_usage,
+            "callsWithoutCost": totals.without_cost,
         }
 
     def _data(self, event: str, happening: Happening) -> dict[str, Any]:
