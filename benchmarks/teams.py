@@ -21,7 +21,8 @@ from measure import Row, command_line, folder, tell
 from templates import SIMPLE, per_second
 
 from muster.cli.run import COLLECT_AFTER
-from muster.teams.launch import LaunchOptions, launch, prepare
+from muster.teams.launch import launch
+from muster.teams.preparing import LaunchOptions, prepare
 from muster.teams.template import Template
 from muster.teams.watching import RunEvent
 

@@ -43,7 +43,7 @@ def well_written(project: Project, folder: Path) -> None:
     assert "sample" not in "".join(
         str(path) + path.read_text().lower()
         for path in folder.rglob("*.*")
-        if path.is_file() and not {".git", ".ruff_cache"} & set(path.parts)
+        if path.is_file() and not {".git", ".ruff_cache", "__pycache__"} & set(path.parts)
     )
 
 

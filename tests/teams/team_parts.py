@@ -20,7 +20,8 @@ from muster.providers import providers
 from muster.store.journal import Journal, journal_path
 from muster.store.records import StepRecord
 from muster.teams.engine import RunOutcome
-from muster.teams.launch import Launched, LaunchOptions, launch, prepare
+from muster.teams.launch import Launched, launch
+from muster.teams.preparing import LaunchOptions, prepare
 from muster.teams.state import StepState
 from muster.teams.watching import RunEvent
 from virtual_loop import virtual

@@ -27,7 +27,8 @@ from muster.store.export import suite_cases, suite_text
 from muster.store.journal import Journal
 from muster.store.records import RunRecord
 from muster.targets import TargetPool
-from muster.teams.launch import LaunchOptions, launch, prepare
+from muster.teams.launch import launch
+from muster.teams.preparing import LaunchOptions, prepare
 
 HEAD = """
 apiVersion: muster.dev/v1alpha1

@@ -33,7 +33,8 @@ from muster.errors import RunBroken, UsageError
 from muster.reports.team_run import outcome_json, outcome_text
 from muster.store.journal import journal_path
 from muster.teams.dry_run import describe_run
-from muster.teams.launch import Launched, Prepared, launch, prepare, resumed
+from muster.teams.launch import Launched, launch
+from muster.teams.preparing import Prepared, prepare, resumed
 
 __all__ = ("retry", "run_command")
 

@@ -21,8 +21,8 @@ from muster.cli.options import (
 )
 from muster.errors import UsageError
 from muster.teams.json_output import strict_json
-from muster.teams.launch import LaunchOptions
 from muster.teams.mock_script import Script, read_script
+from muster.teams.preparing import LaunchOptions
 
 __all__ = (
     "BOUNDS",

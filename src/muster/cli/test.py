@@ -23,8 +23,8 @@ from muster.cli.options import (
 from muster.cli.test_files import scripts_and_teams
 from muster.errors import MusterError, UsageError
 from muster.reports.team_run import outcome_json
-from muster.teams.launch import LaunchOptions, Prepared
 from muster.teams.mock_script import Script, TestCase, read_script
+from muster.teams.preparing import LaunchOptions, Prepared
 from muster.teams.testing import TestResult, prepare_test, run_test
 
 __all__ = ("test_command",)

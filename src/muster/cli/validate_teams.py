@@ -109,8 +109,8 @@ def check_manifests(path: Path, *, values: Path | None, safe: bool, providers: b
 
 def check_tests(path: Path, *, values: Path | None, safe: bool) -> Checked:
     """Check the tests in the script at `path` against their team; none is run."""
-    from muster.teams.launch import LaunchOptions
     from muster.teams.mock_script import read_script
+    from muster.teams.preparing import LaunchOptions
     from muster.teams.testing import prepare_test
 
     problems: dict[str, None] = {}
@@ -163,7 +163,7 @@ def _problems_of_gates(bundle: Bundle, env: Mapping[str, str], *, safe: bool) ->
 def _problems_of_providers(
     path: Path, bundle: Bundle, *, values: Path | None, safe: bool
 ) -> list[Problem]:
-    from muster.teams.launch import LaunchOptions, assemble
+    from muster.teams.preparing import LaunchOptions, assemble
 
     problems: dict[str, Problem] = {}
     for team in bundle.teams.values():

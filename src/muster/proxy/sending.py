@@ -13,7 +13,8 @@ from muster.proxy.answers import Answer, BrokenOff
 from muster.proxy.chaos import Decision, End
 from muster.proxy.cutting import cut_answer
 from muster.proxy.tally import Passage
-from muster.serving.http import AnswerStream, HttpServer
+from muster.serving.answers import AnswerStream
+from muster.serving.http import HttpServer
 
 __all__ = ("GARBAGE", "Sender", "reset")
 

@@ -20,10 +20,11 @@ from aiohttp import web
 
 from muster.errors import MusterError
 from muster.serving.access import Access
+from muster.serving.answers import json_response
 from muster.serving.refusal import Refusal
 from muster.tasks import stop_tasks
 
-__all__ = ("AnswerStream", "EventStream", "Face", "HttpServer", "HttpSettings", "json_response")
+__all__ = ("Face", "HttpServer", "HttpSettings")
 
 TELL_SECONDS = 60.0
 """At most so often the same trouble is told."""
@@ -393,74 +394,6 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionResetError("an answer has begun already")
         return _refused(Refusal(status, f"not a good HTTP request: {words}", close=True))
-
-
-class AnswerStream:
-    """An answer to `request` that goes out piece by piece, as fast as its client reads."""
-
-    def __init__(
-        self, server: HttpServer, request: web.BaseRequest, response: web.StreamResponse
-    ) -> None:
-        self._request = request
-        self._seconds = server.settings.write_seconds
-        self.response = response
-
-    @property
-    def begun(self) -> bool:
-        """Something was sent, so that the status cannot be another any more."""
-        return self.response.prepared
-
-    async def begin(self) -> None:
-        """Send the head. Raises as `send`."""
-        await self.send(b"")
-
-    async def send(self, data: bytes) -> None:
-        """Send a piece; waits while the client is slow. The head goes out before the first one.
-
-        Raises:
-            ConnectionError: nobody reads any more.
-        """
-        try:
-            async with asyncio.timeout(self._seconds):
-                if not self.response.prepared:
-                    await self.response.prepare(self._request)
-                if data:
-                    await self.response.write(data)
-        except TimeoutError:
-            connection: Any = self._request.protocol
-            connection.end()
-            raise ConnectionResetError("the client does not read") from None
-
-
-class EventStream(AnswerStream):
-    """Server-sent events as the answer to `request`; its head goes out with the first of them."""
-
-    def __init__(self, server: HttpServer, request: web.BaseRequest, headers: dict[str, str]):
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-cache",
-                "Server": "muster",
-                **headers,
-            }
-        )
-        super().__init__(server, request, response)
-
-
-def json_response(
-    body: bytes, *, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
-    """JSON that nobody keeps."""
-    return web.Response(
-        body=body,
-        status=status,
-        headers={
-            "Content-Type": "application/json",
-            "Cache-Control": "no-store",
-            "Server": "muster",
-            **(headers or {}),
-        },
-    )
 
 
 def _stopped() -> Refusal:

@@ -27,8 +27,9 @@ from muster.provider import (
     ToolCall,
 )
 from muster.providers.chat import CUT_SHORT
+from muster.serving.answers import EventStream, json_response
 from muster.serving.calls import RunningCall, Suspended
-from muster.serving.http import EventStream, Face, HttpServer, json_response
+from muster.serving.http import Face, HttpServer
 from muster.serving.openai_requests import has_files, provider_request, tool_results
 from muster.serving.openai_wire import (
     DONE,

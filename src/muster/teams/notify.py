@@ -18,7 +18,7 @@ from muster.teams.template import Template, TemplateError
 from muster.teams.triggers.state import EventState, open_state
 
 if TYPE_CHECKING:
-    from muster.teams.launch import Prepared
+    from muster.teams.preparing import Prepared
 
 __all__ = ("Happening", "announce", "happenings")
 

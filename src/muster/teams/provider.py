@@ -45,15 +45,9 @@ from muster.teams.context import Earlier, RunContext
 from muster.teams.definition import Team
 from muster.teams.engine import RunOutcome
 from muster.teams.inputs import check_inputs
-from muster.teams.launch import (
-    LaunchOptions,
-    assemble,
-    carry_out,
-    mark_ended,
-    run_context,
-    stored_options,
-)
+from muster.teams.launch import carry_out, mark_ended, run_context
 from muster.teams.nested import first_input
+from muster.teams.preparing import LaunchOptions, assemble, stored_options
 from muster.teams.records import begin_run
 from muster.teams.standing import Standing
 from muster.teams.transcript import is_of_team, transcript

@@ -24,9 +24,10 @@ from muster.teams.definition import Agent, Team
 from muster.teams.engine import ENTRY_STEP, RunOutcome
 from muster.teams.expectations import Difference, asked_in, differences
 from muster.teams.inputs import check_inputs
-from muster.teams.launch import LaunchOptions, Prepared, assemble, launch
+from muster.teams.launch import launch
 from muster.teams.manifests.bundle import UnknownTeam
 from muster.teams.mock_script import Script, TestCase, ToolResult
+from muster.teams.preparing import LaunchOptions, Prepared, assemble
 from muster.teams.remembering import Memories
 from muster.teams.script_checks import problems_of_script, unknown_name
 from muster.tools.base import BoundTool, Toolbox, ToolFailed

@@ -15,6 +15,7 @@ from muster.capabilities import Capabilities, capabilities_of
 from muster.importing import describe_failure
 from muster.provider import Provider, ProviderError, ProviderRequest, ProviderResponse
 from muster.providers.create import as_provider
+from muster.tasks import look_at
 from muster.testing.environment import Environment
 from muster.testing.outcome import Broken, NotApplicable
 from muster.testing.script import Call, Reply
@@ -110,7 +111,12 @@ class Trial:
         asked = provider or self.provider
         request = replace(request, eval_case_id=self.rule)
         task = asyncio.ensure_future(asked.invoke(request))
-        done, _ = await asyncio.wait({task}, timeout=PATIENCE)
+        task.add_done_callback(look_at)  # it may end when nobody waits for it any more
+        try:
+            done, _ = await asyncio.wait({task}, timeout=PATIENCE)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
         if not done:
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)

@@ -14,7 +14,7 @@ from muster.errors import ConfigError, UsageError
 from muster.store import database
 from muster.store.journal import journal_path
 from muster.store.records import RunRecord
-from muster.teams.launch import LaunchOptions
+from muster.teams.preparing import LaunchOptions
 from muster.teams.triggers.clock import Clock
 from muster.teams.triggers.served import UpOptions, read_events
 from muster.teams.triggers.state import Fire, PlannedRun, open_state

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from up_parts import SECRET, TOKEN, Up, event, manifest
 
-from muster.teams.launch import LaunchOptions
+from muster.teams.preparing import LaunchOptions
 
 
 def hook(name: str, more: str = "") -> str:

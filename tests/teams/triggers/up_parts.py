@@ -22,7 +22,7 @@ from muster.provider import ProviderFailed, ProviderRequest, ProviderResponse
 from muster.providers import providers
 from muster.store.journal import Journal, journal_path
 from muster.store.records import RunRecord
-from muster.teams.launch import LaunchOptions
+from muster.teams.preparing import LaunchOptions
 from muster.teams.triggers.clock import Clock
 from muster.teams.triggers.served import UpOptions, read_events
 from muster.teams.triggers.server import serve

@@ -135,7 +135,7 @@ class JudgeProxy:
         return server, f"http://127.0.0.1:{port}"
 
     async def _answer(self, server: HttpServer, request: web.BaseRequest) -> web.StreamResponse:
-        from muster.serving.http import json_response
+        from muster.serving.answers import json_response
         from muster.serving.refusal import Refusal
 
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

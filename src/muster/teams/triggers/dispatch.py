@@ -19,7 +19,8 @@ from muster.tasks import stop_tasks
 from muster.teams.context import Earlier
 from muster.teams.definition import Event
 from muster.teams.inputs import check_inputs
-from muster.teams.launch import Prepared, carry_out, mark_ended, run_context, stored_options
+from muster.teams.launch import carry_out, mark_ended, run_context
+from muster.teams.preparing import Prepared, stored_options
 from muster.teams.records import begin_run
 from muster.teams.standing import Standing
 from muster.teams.triggers import state as states

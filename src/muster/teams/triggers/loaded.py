@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from muster.teams.definition import Event
-from muster.teams.launch import Prepared
+from muster.teams.preparing import Prepared
 
 __all__ = ("Loaded",)
 

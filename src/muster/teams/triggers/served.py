@@ -10,9 +10,9 @@ from muster.config.environment import load_environment
 from muster.config.project import find_project
 from muster.errors import UsageError
 from muster.teams.definition import Event
-from muster.teams.launch import LaunchOptions, Prepared, assemble
 from muster.teams.manifests import load_manifests
 from muster.teams.mock_script import read_script
+from muster.teams.preparing import LaunchOptions, Prepared, assemble
 from muster.teams.triggers.changes import Stamp, stamp_of
 from muster.teams.triggers.cron import Schedule, parse_cron
 from muster.teams.triggers.tokens import kept_token

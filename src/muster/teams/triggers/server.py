@@ -18,8 +18,8 @@ from muster.store.journal import Journal, journal_path
 from muster.store.records import RunRecord
 from muster.tasks import stop_tasks
 from muster.teams.definition import Event
-from muster.teams.launch import Prepared
 from muster.teams.notify import announce
+from muster.teams.preparing import Prepared
 from muster.teams.triggers.changes import stamp_of
 from muster.teams.triggers.clock import Clock, serve_cron
 from muster.teams.triggers.dispatch import Dispatcher
