@@ -246,6 +246,7 @@ with Environment() as environment:
         ((), "say which target or provider is to be checked"),
         (("paid", "--rule", "stream-end-early"), 'no rule "stream-end-early" (near: stream-ends'),
         (("piad",), 'target "piad" not found'),
+        (("ecko",), 'unknown provider "ecko" — did you register it? (near: echo; '),
         (("paid", "--set", "x"), "--set x: expected KEY=VALUE"),
         (("paid", "--json", "--markdown"), "choose one"),
         (("paid", "--set", "temprature=1"), "temprature"),

@@ -19,6 +19,7 @@ from muster.errors import RunBroken, UsageError
 from muster.provider import TokenUsage
 
 __all__ = (
+    "DAY",
     "DEFAULT_DEPTH",
     "DEFAULT_LEASE",
     "DEFAULT_MAX_ATTEMPTS",
@@ -54,6 +55,9 @@ DEFAULT_MAX_ATTEMPTS = 3
 
 DEFAULT_DEPTH = 10_000
 """Open tasks, waiting or running, above which nothing more is taken in."""
+
+DAY = 86_400.0
+"""Seconds."""
 
 KEEP_DAYS = 7.0
 """How long tasks that are done or cancelled can be looked up."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from muster.errors import UsageError
 from muster.provider import TokenUsage
 from muster.queues.base import (
+    DAY,
     DEFAULT_DEPTH,
     DEFAULT_LEASE,
     DEFAULT_MAX_ATTEMPTS,
@@ -33,8 +34,6 @@ from muster.queues.bell import Bell
 from muster.queues.url import QueueURL
 
 __all__ = ("MemoryQueue",)
-
-DAY = 86_400.0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from muster.errors import MusterError
 from muster.provider import TokenUsage
 from muster.queues import sqlite_file as sql
 from muster.queues.base import (
+    DAY,
     DEFAULT_DEPTH,
     DEFAULT_LEASE,
     DEFAULT_MAX_ATTEMPTS,
@@ -56,8 +57,6 @@ GLANCE_SECONDS = 0.01
 
 FORGET_EVERY = 1000
 """Submissions, after which old results are deleted."""
-
-DAY = 86_400.0
 
 
 class SqliteQueue:

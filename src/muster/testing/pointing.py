@@ -31,7 +31,7 @@ from muster.providers.agents import AGENT_ALIASES, AGENTS
 from muster.providers.create import create_provider
 from muster.providers.endpoint import ModelSettings
 from muster.providers.presets import preset_for
-from muster.registry import Registry
+from muster.registry import Registry, UnknownName
 from muster.target import ProviderFactory, ResolvedTarget, Secret
 from muster.targets import settings_for
 from muster.testing.dialects import Dialect, Shape
@@ -99,6 +99,11 @@ def target_named(
         for key in VARIABLE.findall(json.dumps(entry.value, default=str)):
             if is_secret_variable(key):
                 env.setdefault(key, PLACEHOLDER)
+    elif name not in registry:
+        try:
+            registry.get(name)  # says which are near, and what could not be loaded
+        except UnknownName as error:
+            raise UsageError(f"{catalog.not_found(name)}; {error}") from None
     target = catalog.resolve(name)
     given = dict(settings or {})
     target = replace(target, config=_merged(target.config, given))

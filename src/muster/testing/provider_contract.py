@@ -21,8 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from muster.testing.contract import end_test
 from muster.testing.dialects import Dialect, Shape
-from muster.testing.outcome import Result, Rule
+from muster.testing.outcome import Rule
 from muster.testing.rules import RULES
 from muster.testing.running import Checks, learned, rules_named
 from muster.testing.subject import Factory, Reflects, Subject, Way
@@ -71,20 +72,9 @@ def provider_contract(
 
     @pytest.mark.parametrize("rule", chosen, ids=[rule.id for rule in chosen])
     def test_rule(rule: Rule) -> None:
-        _judge(checks().result(rule))
+        end_test(rule, checks().result(rule).outcome)
 
     return test_rule
-
-
-def _judge(result: Result) -> None:
-    """Let the test end as the check did."""
-    outcome, rule = result.outcome, result.rule
-    if outcome.status == "not applicable":
-        pytest.skip(outcome.text)
-    if outcome.status == "failed":
-        pytest.fail(
-            f"{rule.title}\n\n{outcome.text}\n\nwhy: {rule.why}\nmend: {rule.mend}", pytrace=False
-        )
 
 
 # --- `pytest -p muster.testing.provider_contract --muster-target NAME` ---------------------------
@@ -136,7 +126,7 @@ class _Item(pytest.Item):
         self.target = target
 
     def runtest(self) -> None:
-        _judge(self.target.checks().result(self.rule))
+        end_test(self.rule, self.target.checks().result(self.rule).outcome)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return Path.cwd(), None, self.nodeid

@@ -20,10 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from muster.errors import UsageError, nearest
 from muster.queues.base import TaskQueue
 from muster.queues.opening import open_queue
-from muster.testing.outcome import Outcome
+from muster.testing.contract import end_test, rules_with
 from muster.testing.queue_bench import QueueFactory, QueueRule, check_queue
 from muster.testing.queue_rules import QUEUE_RULES
 
@@ -47,33 +46,13 @@ def queue_contract(
         small: opens a queue that takes three open tasks; without it the bound is not tested.
         rules: the ids of the rules to check; all of them, if empty.
     """
-    chosen = _named(rules)
+    chosen = rules_with(rules, QUEUE_RULES, f"known: {', '.join(rule.id for rule in QUEUE_RULES)}")
 
     @pytest.mark.parametrize("rule", chosen, ids=[rule.id for rule in chosen])
     def test_rule(rule: QueueRule) -> None:
-        _judge(rule, check_queue(rule, factory, small=small, shared=shared))
+        end_test(rule, check_queue(rule, factory, small=small, shared=shared))
 
     return test_rule
-
-
-def _named(ids: Collection[str]) -> list[QueueRule]:
-    known = {rule.id: rule for rule in QUEUE_RULES}
-    for id in ids:
-        if id not in known:
-            near = nearest(id, known)
-            hint = f"near: {near[0]}" if near else f"known: {', '.join(known)}"
-            raise UsageError(f'no rule "{id}" ({hint})')
-    return [rule for rule in QUEUE_RULES if not ids or rule.id in ids]
-
-
-def _judge(rule: QueueRule, outcome: Outcome) -> None:
-    """Let the test end as the check did."""
-    if outcome.status == "not applicable":
-        pytest.skip(outcome.text)
-    if outcome.status == "failed":
-        pytest.fail(
-            f"{rule.title}\n\n{outcome.text}\n\nwhy: {rule.why}\nmend: {rule.mend}", pytrace=False
-        )
 
 
 # --- `pytest -p muster.testing.queue_contract --muster-queue URL` ---------------------------------
@@ -129,7 +108,7 @@ class _Item(pytest.Item):
 
     def runtest(self) -> None:
         queue = self.queue
-        _judge(self.rule, check_queue(self.rule, queue.open, small=None, shared=queue.shared))
+        end_test(self.rule, check_queue(self.rule, queue.open, small=None, shared=queue.shared))
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         return Path.cwd(), None, self.nodeid

@@ -16,9 +16,10 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from muster.errors import MusterError, UsageError, nearest
+from muster.errors import MusterError, UsageError
 from muster.importing import describe_failure
 from muster.provider import BadProviderOutput, ProviderError, ProviderRequest
+from muster.testing.contract import rules_with
 from muster.testing.environment import Environment
 from muster.testing.outcome import Outcome, Result, Rule
 from muster.testing.rules import RULES
@@ -62,19 +63,8 @@ class Run:
 
 
 def rules_named(names: Iterable[str]) -> tuple[Rule, ...]:
-    """The rules with these ids, all of them without any.
-
-    Raises:
-        UsageError: there is no such rule.
-    """
-    wanted = list(names)
-    known = {rule.id: rule for rule in RULES}
-    for name in wanted:
-        if name not in known:
-            near = nearest(name, known)
-            hint = f"near: {near[0]}" if near else "muster check provider --list names them"
-            raise UsageError(f'no rule "{name}" ({hint})')
-    return tuple(rule for rule in RULES if not wanted or rule.id in wanted)
+    """The provider's rules with these ids, all of them without any. Raises `UsageError`."""
+    return rules_with(names, RULES, "muster check provider --list names them")
 
 
 def check_provider(
